@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, final
 
+from softstate.auth.answers import Answer, Answers, Entry, Standing, Unasked, Waiter, out_of_reach
+from softstate.auth.callout import CALLOUT_ISSUER, Callout
 from softstate.auth.common_claims import CommonClaims, CommonClaimsTable
 from softstate.auth.digests import digest_of, digest_text
 from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
 from softstate.auth.limits import NamespaceLimit
-from softstate.auth.open_authority import unheeded
+from softstate.auth.open_authority import OnLost, unheeded
 from softstate.auth.presented import Credentials, Vouched
 from softstate.auth.proxy import PROXY_ISSUER, TrustedProxy
 from softstate.auth.remembering import remember
@@ -31,8 +33,9 @@ from softstate.auth.token import (
     read_token,
     scopes_of,
 )
+from softstate.errors import Unauthenticated
 from softstate.model import Record
-from softstate.wire.messages import TOKEN_CHARS_MAX
+from softstate.wire.messages import TOKEN_CHARS_MAX, Reason
 
 VERIFIED_MAX = 10_000
 """Verified tokens that are remembered; those that were not presented for longest are forgotten first."""
@@ -61,13 +64,14 @@ class StaticToken:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All that an operator has decided: issuers, static tokens, rules, limits and proxies."""
+    """All that an operator has decided: issuers, static tokens, rules, limits, proxies and a callout."""
 
     issuers: tuple[Issuer, ...] = ()
     tokens: tuple[StaticToken, ...] = ()
     allows: tuple[Allow, ...] = ()
     limits: tuple[NamespaceLimit, ...] = ()
     proxy: TrustedProxy | None = None
+    callout: Callout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,10 @@ class _Static:
     ahead_s: float
 
 
+def _nobody_lost(_tokens: Mapping[str, str], _reason: Reason) -> None:
+    """Do nothing: nobody is told."""
+
+
 @final
 class RulesAuthority:
     """The authority of a node with rules: a `softstate.auth.open_authority.Authority`.
@@ -118,6 +126,11 @@ class RulesAuthority:
         self._verified: dict[bytes, Identity] = {}
         self._common = CommonClaimsTable()
         self._vouched_for: dict[Vouched, Identity] = {}
+        self.policy = Policy()
+        self.answers: Answers | None = None
+        """The answers of the callout, which a shell asks, and tells `answered` and `unanswered` what came of it."""
+        self.on_lost: OnLost = _nobody_lost
+        """See `softstate.auth.open_authority.Authority`."""
         self._take(policy, keyrings or {})
 
     def identify(
@@ -136,6 +149,8 @@ class RulesAuthority:
             if found.generation != self.generation or now >= found.until:
                 found = self._verified[digest] = self.again(found, now)
             return found
+        if self.answers is not None and not (is_static(token) or self._is_of_issuer(token)):
+            return self._of_callout(self.answers, token, digest, now, unverified)
         unverified(digest)
         found = self._static(digest, now, wall) if is_static(token) else self._signed(token, now, wall)
         # One that is revoked already is judged again each time it is presented.
@@ -152,6 +167,8 @@ class RulesAuthority:
         if identity.generation == self.generation:
             return identity
         self._check_revoked(identity)
+        if isinstance(identity.evidence, Standing):
+            return self._of_callout_again(identity, identity.evidence.entry)
         if not rules_changed:
             return identity.judged(identity.grant, identity.until, self.generation)
         match identity.evidence:
@@ -165,6 +182,39 @@ class RulesAuthority:
             case Vouched() as vouched:
                 return self._vouched(vouched)
         return self._anonymous()
+
+    def ask(self, token: str, peer: str, waiter: Waiter, now: float) -> None:
+        """See `softstate.auth.open_authority.Authority`."""
+        assert self.answers is not None
+        self.answers.ask(token, digest_text(sha256(token.encode()).digest()), peer, waiter, now)
+
+    def answered(self, entry: Entry, answer: Answer, now: float) -> None:
+        """Take an answer of the callout. If it says less than the one before, what rests on that is over, or less."""
+        was, known = entry.known, answer.known
+        assert self.answers is not None
+        if not self.answers.got(entry, answer, now):
+            return
+        self.generation += 1
+        entry.changed = self.generation
+        if was is not None and (known is None or known.subject != was.subject):
+            self.on_lost({entry.digest: digest_of(CALLOUT_ISSUER, was.subject)}, "denied")
+
+    def unanswered(self, entry: Entry, now: float) -> None:
+        """Note that the callout has failed, and with that perhaps the time of its last answer is over."""
+        assert self.answers is not None
+        if self.answers.failed(entry, now):
+            self.outlived([entry])
+
+    def outlived(self, entries: Iterable[Entry]) -> None:
+        """Have an end all that rests on answers which have held for as long as they may."""
+        lost: dict[str, str] = {}
+        for entry in entries:
+            known = entry.known
+            if known is not None:
+                lost[entry.digest] = digest_of(CALLOUT_ISSUER, known.subject)
+        if lost:
+            self.generation += 1
+            self.on_lost(lost, "overloaded")
 
     def awaits_keys(self, now: float) -> bool:
         """Tell whether keys of an issuer are being fetched, or are due to be."""
@@ -231,6 +281,12 @@ class RulesAuthority:
         return self._rules
 
     def _take(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
+        if policy.callout is None:
+            self.answers = None
+        elif self.answers is None:
+            self.answers = Answers(policy.callout.times, policy.callout.inflight_max)
+        elif policy.callout != self.policy.callout:
+            self.answers.forget(policy.callout.times, policy.callout.inflight_max)
         self.policy = policy
         self._longest_s = max((issuer.max_token_s + issuer.leeway_s for issuer in policy.issuers), default=0.0)
         self._issuers = {issuer.name: issuer for issuer in policy.issuers}
@@ -259,6 +315,51 @@ class RulesAuthority:
         if self._anybody.generation != self.generation:
             self._anybody = replace(self._anybody, generation=self.generation)
         return self._anybody
+
+    def _is_of_issuer(self, token: str) -> bool:
+        """Tell whether a token says that it is of an issuer that is known here."""
+        if not self._issuers:
+            return False
+        try:
+            return read_token(token).issuer in self._issuers
+        except Unauthenticated:
+            return False
+
+    def _of_callout(
+        self, answers: Answers, token: str, digest: bytes, now: float, unverified: Callable[[bytes], None]
+    ) -> Identity:
+        entry = answers.find(digest_text(digest), now)
+        if entry is None:
+            unverified(digest)
+            raise Unasked(token)
+        return self._identity_of(entry)
+
+    def _of_callout_again(self, identity: Identity, entry: Entry) -> Identity:
+        known = entry.known
+        if self.answers is None:
+            raise refused(Why.REVOKED, "this node asks no callout any more: get another token")
+        if entry.over:
+            raise out_of_reach()
+        if known is None:
+            raise refused(Why.REVOKED, "the callout of this node does not accept the token any more: get another")
+        if known.subject != identity.subject:
+            raise refused(Why.SUBJECT_CHANGED, "the token is of another subject now: open another session with it")
+        if identity.generation < max(self._rules_since, entry.changed):
+            return self._identity_of(entry)
+        return replace(identity, generation=self.generation)
+
+    def _identity_of(self, entry: Entry) -> Identity:
+        known = entry.known
+        if known is None:
+            raise refused(Why.UNACCEPTED, "the callout of this node does not accept the token: get another")
+        identity = entry.identity
+        if identity is None or identity.generation < max(self._rules_since, entry.changed):
+            grant = self._rules.grant_of(known)
+            identity = Identity(CALLOUT_ISSUER, known.subject, grant, token=entry.digest, evidence=entry.hold())
+        if identity.generation != self.generation:
+            identity = entry.identity = replace(identity, generation=self.generation)
+            self._check_revoked(identity)
+        return identity
 
     def _vouched(self, vouched: Vouched) -> Identity:
         found = self._vouched_for.pop(vouched, None)

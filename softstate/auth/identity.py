@@ -46,6 +46,7 @@ class Why(StrEnum):
     BOUND = "bound"
     SUBJECT_CHANGED = "subject_changed"
     UNTRUSTED = "untrusted"
+    UNACCEPTED = "unaccepted"
 
 
 def refused(why: Why, message: str) -> Unauthenticated:

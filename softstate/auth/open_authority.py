@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeAlias
 
+from softstate.auth.answers import Waiter
 from softstate.auth.identity import EVERYTHING, Identity
 from softstate.auth.limits import NamespaceLimit
 from softstate.auth.presented import Credentials
 from softstate.auth.proxy import TrustedProxy
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.model import Record
+from softstate.wire.messages import Reason
+
+OnLost: TypeAlias = Callable[[Mapping[str, str], Reason], object]
+"""Ends all that rests on some tokens, given by digest with the digest of their principals, and tells why."""
 
 
 def unheeded(_digest: bytes) -> None:
@@ -19,6 +24,9 @@ def unheeded(_digest: bytes) -> None:
 
 class Authority(Protocol):
     """The source of identities that the gate of a node asks. Nothing here waits."""
+
+    on_lost: OnLost
+    """Called when an answer of a callout is over on which sessions may rest."""
 
     @property
     def generation(self) -> int:
@@ -37,15 +45,19 @@ class Authority(Protocol):
     ) -> Identity:
         """Return who presents a token, or is vouched for by a proxy, or who a peer without either is.
 
-        Raises `Unauthenticated`, whose `why` is one of `Why`. A token that is not good never makes anyone anonymous.
-        `unverified` is called before a token is looked at that is not remembered, with its SHA-256, and what it raises
-        is passed on.
+        Raises `Unauthenticated`, whose `why` is one of `Why`, and `Unasked` if somebody has to be asked first. A token
+        that is not good never makes anyone anonymous. `unverified` is called before a token is looked at, or asked
+        about, that is not remembered, with its SHA-256, and what it raises is passed on.
         """
+
+    def ask(self, token: str, peer: str, waiter: Waiter, now: float) -> None:
+        """Have asked about a token for which `identify` has raised `softstate.auth.answers.Unasked`."""
 
     def again(self, identity: Identity, now: float) -> Identity:
         """Return an identity with the grant that its principal has under the present rules, and their generation.
 
-        Raises `Unauthenticated` if its credentials are no longer good: expired, their key or their token removed.
+        Raises `Unauthenticated` if its credentials are no longer good: expired, their key or their token removed; and
+        `Unavailable` if nobody has been able to tell for too long.
         """
 
     def awaits_keys(self, now: float) -> bool:
@@ -79,6 +91,7 @@ class EverybodyMayAll:
 
     def __init__(self) -> None:
         self.revocations = Revocations()
+        self.on_lost: OnLost = lambda _tokens, _reason: None
         self._anybody = Identity("", "", EVERYTHING)
 
     def identify(
@@ -90,6 +103,10 @@ class EverybodyMayAll:
     ) -> Identity:
         """Return the anonymous identity."""
         return self._anybody
+
+    def ask(self, token: str, peer: str, waiter: Waiter, now: float) -> None:  # noqa: ARG002
+        """Raise: there is nobody to ask."""
+        raise AssertionError
 
     def again(self, identity: Identity, now: float) -> Identity:  # noqa: ARG002
         """Return the identity as it is."""

@@ -13,16 +13,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
-from urllib.parse import urlsplit
 
-from softstate.addresses import is_loopback
 from softstate.auth.authority import STATIC_ISSUER, Policy, StaticToken
+from softstate.auth.callout import CALLOUT_ISSUER, read_callout
 from softstate.auth.keyring import Times
 from softstate.auth.limits import PUBLISH_BYTES, PUBLISHES, NamespaceLimit
 from softstate.auth.proxy import PROXY_ISSUER, read_proxy
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import SUBJECT_CHARS_MAX, Issuer
 from softstate.auth.toml_tables import TomlFile, TomlTable, guess
+from softstate.auth.urls import check_url
 from softstate.errors import ConfigError, Invalid
 from softstate.names import check_prefix
 
@@ -39,7 +39,12 @@ LIMITS_MAX = 1_024
 
 RATE_MAX = 1e12
 """Highest rate that a limit may name: above it, it is a slip of the keyboard."""
-RESERVED_ISSUERS = {STATIC_ISSUER: "static tokens", PROXY_ISSUER: "subjects that a proxy vouches for"}
+
+RESERVED_ISSUERS = {
+    STATIC_ISSUER: "static tokens",
+    PROXY_ISSUER: "subjects that a proxy vouches for",
+    CALLOUT_ISSUER: "subjects that a callout names",
+}
 """Issuers of identities that no issuer of tokens has made."""
 
 _ALGORITHMS = re.compile(r"(HS|RS|PS|ES)(256|384|512)|EdDSA|Ed25519")
@@ -92,19 +97,21 @@ def read_policy(content: str, name: str, beside: Collection[str] = ()) -> Policy
     allows = tuple(_allow(table) for table in top.tables("allow"))
     limits = tuple(_limit(table) for table in top.tables("limit"))
     proxy = read_proxy(auth.table("proxy")) if "proxy" in auth.data else None
+    callout = read_callout(auth.table("callout")) if "callout" in auth.data else None
     auth.end()
     top.end(beside)
     _check_unique([issuer.name for issuer, _ in issuers], auth, "issuer", "issuer")
     _check_unique([token.name for token in tokens], auth, "token", "name")
     _check_unique([token.digest for token in tokens], auth, "token", "sha256")
     vouches = proxy is not None and bool(proxy.subject_header)
-    names = {issuer.name for issuer, _ in issuers} | {STATIC_ISSUER, *([PROXY_ISSUER] if vouches else [])}
+    names = {issuer.name for issuer, _ in issuers} | {STATIC_ISSUER}
+    names |= {name for name, given in ((PROXY_ISSUER, vouches), (CALLOUT_ISSUER, callout is not None)) if given}
     for number, allow in enumerate(allows):
         if allow.who.issuer is not None and allow.who.issuer not in names:
             place = TomlTable(file, {}, ("allow", number)).place("who")
             what = f"names {allow.who.issuer!r}, which is no issuer{guess(allow.who.issuer, names)}"
             raise ConfigError(f"{place} {what}")
-    if not (issuers or tokens or vouches or any(allow.who.anyone for allow in allows)):
+    if not (issuers or tokens or vouches or callout or any(allow.who.anyone for allow in allows)):
         raise ConfigError(
             f"{name} lets nobody in: add an [[auth.issuer]], an [[auth.token]] or an [[allow]] for anyone"
         )
@@ -114,21 +121,8 @@ def read_policy(content: str, name: str, beside: Collection[str] = ()) -> Policy
         if limit.prefix in [other.prefix for other in limits[:number]]:
             again = TomlTable(file, {}, ("limit", number))
             raise again.wrong("prefix", f"must be another one: {limit.prefix!r} has its limits above")
-    policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows, limits, proxy)
+    policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows, limits, proxy, callout)
     return PolicyFile(policy, {issuer.name: source for issuer, source in issuers})
-
-
-def check_url(url: str) -> str:
-    """Return a URL from which keys may be fetched: https, or http on this machine. Raises ValueError, saying why."""
-    parts = urlsplit(url)
-    _ = parts.port  # raises ValueError too
-    if not parts.hostname or parts.scheme not in ("https", "http") or not url.isascii() or not url.isprintable():
-        raise ValueError("it must be a URL that begins with https://")
-    if parts.username is not None or parts.fragment or " " in url:
-        raise ValueError("it must not hold credentials, a fragment or blanks")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError("it must begin with https://: only on this machine keys may come by http")
-    return url
 
 
 def _issuer(table: TomlTable) -> tuple[Issuer, KeySource]:

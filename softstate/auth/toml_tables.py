@@ -10,7 +10,7 @@ from typing import Any, cast
 from softstate.auth.patterns import check_pattern
 from softstate.errors import ConfigError, Invalid
 
-LATER = frozenset({"mtls", "callout"})
+LATER = frozenset({"mtls"})
 """Tables that a later version will have."""
 
 _HEADER = re.compile(r"^[ \t]*\[(\[?)[ \t]*([^\[\]#]+?)[ \t]*\]", re.MULTILINE)

@@ -29,8 +29,8 @@ class Sink(Protocol):
     def moved(self, position: Position) -> None:
         """Tell the peer that a lineage row passed (P-REW-6)."""
 
-    def revoked(self, reason: Reason) -> None:
-        """End the lease and tell the peer; the connection goes on (P-CONN-8)."""
+    def revoked(self, reason: Reason, retry_ms: int = 0) -> None:
+        """End the lease and tell the peer, and when it may ask for another; the connection goes on (P-CONN-8)."""
 
     def leave(self, reason: Farewell) -> None:
         """Tell the peer goodbye, and end the connection once that is written."""

@@ -135,7 +135,9 @@ class Node:
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
         """The WebSocket connections that are open."""
-        self.warden = Warden(self.gate, self.leases, partial(self._revoke, reason="denied"), self._held)
+        self.warden = Warden(self.gate, self.leases, self._revoke, self._held)
+        if not self.gate.open:
+            authority.on_lost = self.warden.lost
         self.hub = Hub(
             self.leases, position, self.bulkhead, self._revoke, self.sockets.keys(), now, config.known_topics_max,
             heed=None if self.gate.open else self.warden.heed,
@@ -154,7 +156,7 @@ class Node:
         self.repairs: Counter[str] = Counter()
         self.closes: Counter[int] = Counter()
         # Leases that are over, and whose connections are still to be told so.
-        self._untold: deque[tuple[Lease, Reason]] = deque()
+        self._untold: deque[tuple[Lease, Reason, int]] = deque()
         self._sweep_rest = trio.CancelScope()
         self.memory = MemoryWatch(
             config.memory_max,
@@ -438,7 +440,7 @@ class Node:
         expired = self.leases.expire(self.now())
         if expired:  # a repair that is counted with 0 would be shown
             self.repairs["expired"] += len(expired)
-            self._untold.extend((lease, "expired") for lease in expired)
+            self._untold.extend((lease, "expired", 0) for lease in expired)
         while self._untold:
             self._tell_some()
             await trio.lowlevel.checkpoint()
@@ -447,8 +449,8 @@ class Node:
         """Tell as many connections as one turn may that their leases are over."""
         some = [self._untold.popleft() for _ in range(min(TOLD_PER_TURN, len(self._untold)))]
         # A lease whose connection has begun another in between has no sink any more.
-        sinks, reasons = [lease.sink for lease, _ in some], [reason for _, reason in some]
-        self.bulkhead.each("connection", _tell, sinks, reasons, failed=_fail)
+        sinks, reasons, retries = zip(*((lease.sink, *told) for lease, *told in some), strict=True)
+        self.bulkhead.each("connection", _tell, sinks, reasons, retries, failed=_fail)
 
     async def _rewound(self, position: Position) -> None:
         """End every session, so many in a turn. Until all have ended, the store answers none (P-REW-9)."""
@@ -467,18 +469,18 @@ class Node:
         self.repairs["skipped"] += 1
         self._revoke(None)
 
-    def _revoke(self, leases: Iterable[Lease] | None, reason: Reason = "overloaded") -> None:
+    def _revoke(self, leases: Iterable[Lease] | None, reason: Reason = "overloaded", retry_ms: int = 0) -> None:
         """Revoke leases that were not given what they are owed, or whose credentials were revoked; None for all.
 
         They are over at once, so that none is certified; the sweep tells their connections.
         """
-        self._untold.extend((lease, reason) for lease in self.leases.clear(leases))
+        self._untold.extend((lease, reason, retry_ms) for lease in self.leases.clear(leases))
         self._sweep_rest.cancel()
 
 
-def _tell(sink: Sink | None, reason: Reason) -> None:
+def _tell(sink: Sink | None, reason: Reason, retry_ms: int) -> None:
     if sink is not None:
-        sink.revoked(reason)
+        sink.revoked(reason, retry_ms)
 
 
 def _leave(sink: Sink) -> None:

@@ -13,6 +13,7 @@ from softstate.session.effects import (
     DropPending as DropPending,
     DropUncovered as DropUncovered,
     Effect as Effect,
+    Inquire as Inquire,
     Read as Read,
     ReadHead as ReadHead,
     Replay as Replay,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from softstate.auth.identity import Identity, Why, refused
 from softstate.auth.lasting import lasting
 from softstate.auth.presented import Credentials
-from softstate.errors import Invalid, Unauthenticated
+from softstate.errors import Invalid, RequestError
 from softstate.lease.table import Lease
 from softstate.session.effects import Effect, Send
 from softstate.session.permission import judge_again
-from softstate.session.request import Steps, send_error
+from softstate.session.request import PendingCredentials, Steps, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Auth, Authenticated
 
@@ -46,13 +46,19 @@ def _judge_and_answer(session: SessionCore, lease: Lease, message: Auth, now: fl
     said = yield from judge_again(session, lease)
     try:
         session.credentials(now)
-    except Unauthenticated as error:
+    except RequestError as error:
         return session.give_up_credentials(error, message.id)  # they were revoked meanwhile
     return [*said, *_answer(session, message, now)]
 
 
 def _answer(session: SessionCore, message: Auth, at: float) -> list[Effect]:
     return [Send(Authenticated(message.id, session.credentials_ms(at), session.subject))]
+
+
+def fail_inquiry(session: SessionCore, pending: PendingCredentials, error: RequestError) -> list[Effect]:
+    """Answer that nobody can tell just now whether new credentials are good; the old ones stay (P-AUTH-12)."""
+    session.pending = None
+    return [send_error(error, pending.request.id if isinstance(pending.request, Auth) else None)]
 
 
 def refuse_early(_session: SessionCore, message: Auth, _now: float) -> list[Effect]:

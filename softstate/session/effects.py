@@ -1,15 +1,15 @@
 """The effects that a session machine returns, for its shell to carry out in order.
 
 `Send` queues a message; `SendFirst` and `SendAhead` do so ahead of what waits; `Replay` queues pushes; `Read` and
-`ReadHead` ask the store and are answered with the same ticket; `Turn` asks for a turn of the loop, and is answered
-likewise; `Submit` hands a publish on; `SetBeat` says how often beats are due; `DropPending` and `DropUncovered` drop
-what waits; `CloseOther` ends another connection; `Close` ends this one.
+`ReadHead` ask the store and are answered with the same ticket; `Turn` asks for a turn of the loop, and `Inquire` about
+a token, and both are answered likewise; `Submit` hands a publish on; `SetBeat` says how often beats are due;
+`DropPending` and `DropUncovered` drop what waits; `CloseOther` ends another connection; `Close` ends this one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from softstate.lease.sink import Sink
@@ -75,6 +75,14 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Inquire:
+    """Have asked about a token (`Gate.ask`), and report with `SessionMachine.inquired` (P-AUTH-12)."""
+
+    ticket: int
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """Publish; the answer goes to the client when it is durable, in the order of commits (P-CONN-4).
 
@@ -127,6 +135,7 @@ Effect: TypeAlias = (
     | Read
     | ReadHead
     | Turn
+    | Inquire
     | Submit
     | SetBeat
     | DropPending

@@ -11,7 +11,14 @@ from typing import Generic, ParamSpec
 from softstate.errors import RequestError
 from softstate.model import Page
 from softstate.position import Position
-from softstate.session.request import PendingHello, PendingPoll, PendingRenew, PendingSubscribe, PendingWork
+from softstate.session.request import (
+    PendingCredentials,
+    PendingHello,
+    PendingPoll,
+    PendingRenew,
+    PendingSubscribe,
+    PendingWork,
+)
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import Farewell, Id, Reason
 
@@ -43,6 +50,9 @@ RENEW_FAILED: NodeEvent[[PendingRenew, RequestError, Position, int, float]] = No
 # The budget of a turn of the loop covers the next portion of the request under way.
 TURN_BEGUN: NodeEvent[[PendingWork]] = NodeEvent("turn begun")
 
+# Nobody can tell just now whether credentials are good.
+INQUIRY_FAILED: NodeEvent[[PendingCredentials, RequestError]] = NodeEvent("inquiry failed")
+
 # The lease ends before the connection.
 EXPIRED: NodeEvent[[Reason, int | None]] = NodeEvent("expired")
 REVOKED: NodeEvent[[Reason, int | None]] = NodeEvent("revoked")
@@ -61,7 +71,7 @@ UNREADABLE: NodeEvent[[RequestError, Id | None]] = NodeEvent("unreadable message
 
 EVENTS = (
     HELLO_ANSWERED, HELLO_FAILED, SUBSCRIBE_ANSWERED, SUBSCRIBE_FAILED, POLL_ANSWERED, POLL_FAILED, RENEW_CAUGHT_UP,
-    RENEW_FAILED, TURN_BEGUN, EXPIRED, REVOKED, DENIED, REPLACED, DRAINING, REWOUND, IDLE, REFUSED, DISCONNECTED,
-    POSITION_MOVED, UNREADABLE,
+    RENEW_FAILED, TURN_BEGUN, INQUIRY_FAILED, EXPIRED, REVOKED, DENIED, REPLACED, DRAINING, REWOUND, IDLE, REFUSED,
+    DISCONNECTED, POSITION_MOVED, UNREADABLE,
 )  # fmt: skip
 """All of them."""

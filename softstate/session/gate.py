@@ -24,11 +24,12 @@ class Gate(Protocol):
     def identify(self, token: Credentials, now: float, address: str) -> Identity:
         """Return who presents credentials, or who a peer without any is.
 
-        Raises `Unauthenticated`; and `TryLater` if that cannot be told now, or will not be told to this address.
+        Raises `Unauthenticated`; `Unasked` for a token about which somebody has to be asked first; and `TryLater` if
+        that cannot be told now, or will not be told to this address.
         """
 
     def again(self, identity: Identity, now: float, address: str = "") -> Identity:
-        """Return an identity as the present rules have it. Raises `Unauthenticated`."""
+        """Return an identity as the present rules have it. Raises `Unauthenticated` and `Unavailable`."""
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str], address: str = "") -> None:
         """Note that these names, one at least, may not be read or written."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from msgspec import UNSET
 
+from softstate.auth.answers import Unasked
 from softstate.errors import Invalid, Overloaded, RequestError, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.model import Page, Query, Record
@@ -22,7 +23,15 @@ from softstate.session.effects import CloseOther, Effect, Replay, Send, SendFirs
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import renew_ms
 from softstate.session.permission import unreadable_names
-from softstate.session.request import PendingHello, PendingSubscribe, Steps, Unreadable, clock_ms, send_error
+from softstate.session.request import (
+    PendingCredentials,
+    PendingHello,
+    PendingSubscribe,
+    Steps,
+    Unreadable,
+    clock_ms,
+    send_error,
+)
 from softstate.session.state import SessionCore, State
 from softstate.session.subscription import enter, subscribe_page
 from softstate.session.termination import refuse
@@ -40,6 +49,8 @@ def greet(session: SessionCore, hello: Hello, now: float) -> list[Effect]:
         if lease is None:
             # Ahead of the read: those beyond the limit are to cost little.
             session.leases.check_session(session.gate.accountable(identity, session.presented.address))
+    except Unasked:
+        raise
     except RequestError as error:
         return refuse(session, error, _code_for(error))
     session.state = State.GREETING
@@ -239,6 +250,12 @@ def _welcome(
         # As if it passed now: one that does so while this waits behind the welcome replaces it.
         return [Send(welcome), SendFirst(messages.PositionMoved(moved)), *changed]
     return [Send(welcome), *changed]
+
+
+def refuse_unasked(session: SessionCore, _pending: PendingCredentials, error: RequestError) -> list[Effect]:
+    """Refuse a hello of which nobody can tell just now whether its credentials are good (P-AUTH-12)."""
+    session.pending = None
+    return refuse(session, error, _code_for(error))
 
 
 def keep_position(session: SessionCore, position: Position) -> list[Effect]:

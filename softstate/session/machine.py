@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import ParamSpec, cast
 
+from softstate.auth.answers import Unasked
 from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import RequestError, Unauthenticated
 from softstate.lease.sink import Sink
@@ -26,6 +27,7 @@ from softstate.session.gate import OPEN_GATE, Gate
 from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
     NAMES_PER_TURN,
+    PendingCredentials,
     PendingHello,
     PendingPoll,
     PendingRenew,
@@ -38,7 +40,7 @@ from softstate.session.request import (
 from softstate.session.state import SessionCore
 from softstate.session.table import TABLE
 from softstate.wire.close_codes import CloseCode
-from softstate.wire.messages import Auth, ClientMessage, Farewell, Id, Reason
+from softstate.wire.messages import Auth, ClientMessage, Farewell, Hello, Id, Reason
 
 P = ParamSpec("P")
 
@@ -125,6 +127,10 @@ class SessionMachine(SessionCore):
             return []
         try:
             effects = rule.act(self, message, now)
+        except Unasked as unasked:
+            # Taken again once it was asked about; nothing has changed yet.
+            assert isinstance(message, Hello | Auth)
+            return self.ask(PendingCredentials(message, unasked.token))
         except Unauthenticated as error:
             request: Id | None = getattr(message, "id", None)
             # New credentials that are not good leave the old ones as they are.
@@ -154,6 +160,16 @@ class SessionMachine(SessionCore):
                 return self.unreadable(error, request)
             case message:
                 return self.received(cast("ClientMessage", message), now)
+
+    def inquired(self, ticket: int, error: RequestError | None, now: float) -> list[Effect]:
+        """Take an answer to an `Inquire`: the gate knows now what it says; or the reason why there is none."""
+        pending = self._pending(ticket)
+        if not isinstance(pending, PendingCredentials):
+            return []
+        if error is not None:
+            return self._take(events.INQUIRY_FAILED, pending, error)
+        self.pending = None
+        return self.received(pending.request, now)
 
     # Beats -----------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from softstate.auth.narrowing import narrowed
-from softstate.errors import Behind, RequestError, Unauthenticated
+from softstate.errors import Behind, RequestError
 from softstate.model import Page, Query
 from softstate.session.effects import Effect, Send
 from softstate.session.permission import unreadable_names
@@ -49,7 +49,7 @@ def poll_page(session: SessionCore, pending: PendingPoll, page: Page, now: float
     session.pending = None
     try:
         session.credentials(now)
-    except Unauthenticated as error:
+    except RequestError as error:
         return session.give_up_credentials(error, pending.request.id)
     return session.work_through(_judge_and_send(session, pending, page), pending.request.id, rests_on_lease=False)
 

@@ -19,7 +19,7 @@ from softstate.model import Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.session.effects import Effect, Send
 from softstate.session.gap_buffer import GapBuffer
-from softstate.wire.messages import Error, Hello, Id, Message, Poll, Renew, Subscribe
+from softstate.wire.messages import Auth, Error, Hello, Id, Message, Poll, Renew, Subscribe
 
 NAMES_PER_TURN = 256
 """Default for the names that one turn of the loop deals with: 1 ms."""
@@ -156,10 +156,20 @@ class PendingWork:
     ticket: int = 0
 
 
+@dataclass(slots=True)
+class PendingCredentials:
+    """A hello, or new credentials, with a token about which somebody has to be asked first."""
+
+    request: Hello | Auth
+    token: str = field(repr=False)
+    ticket: int = 0
+    rests_on_lease: ClassVar[bool] = False
+
+
 PendingRead: TypeAlias = PendingHello | PendingRenew | PendingSubscribe | PendingPoll
 """A request that waits for the store."""
 
-PendingRequest: TypeAlias = PendingRead | PendingWork
+PendingRequest: TypeAlias = PendingRead | PendingWork | PendingCredentials
 
 
 def check_count(count: int, names_max: int) -> None:

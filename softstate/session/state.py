@@ -13,15 +13,16 @@ from enum import StrEnum
 from softstate.auth.identity import Identity
 from softstate.auth.lasting import CREDENTIALS_S_MIN, NOBODY, credentials_ms, lasting
 from softstate.auth.presented import Presented
-from softstate.errors import Denied, NoLease, RequestError, Unauthenticated
+from softstate.errors import Denied, NoLease, RequestError
 from softstate.lease.sink import NOWHERE, Sink
 from softstate.lease.table import OVER, Lease, LeaseTable
 from softstate.position import Position
-from softstate.session.effects import DropPending, Effect, Read, ReadHead, Turn
+from softstate.session.effects import DropPending, Effect, Inquire, Read, ReadHead, Turn
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.gate import Gate
 from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
+    PendingCredentials,
     PendingPoll,
     PendingRead,
     PendingRenew,
@@ -115,12 +116,14 @@ class SessionCore:
 
     # Requests --------------------------------------------------------------------------------------------------------
 
-    def ask(self, pending: PendingRead) -> list[Effect]:
-        """Return the effect that asks the store for what a request needs; until it is answered, no other is taken."""
+    def ask(self, pending: PendingRead | PendingCredentials) -> list[Effect]:
+        """Return the effect that asks for what a request needs; until it is answered, no other is taken."""
         ticket = pending.ticket = self._tickets = self._tickets + 1
         self.pending = pending
         if isinstance(pending, PendingRenew):
             return [ReadHead(ticket)]
+        if isinstance(pending, PendingCredentials):
+            return [Inquire(ticket, pending.token)]
         if isinstance(pending, PendingPoll) and pending.query.after == 0:
             return [Read(ticket, pending.query, pending.request.min_revision)]
         return [Read(ticket, pending.query)]
@@ -166,7 +169,10 @@ class SessionCore:
     # Credentials -----------------------------------------------------------------------------------------------------
 
     def credentials(self, now: float) -> Identity:
-        """Return the identity with its grant under the present rules. Raises `Unauthenticated` if it is over."""
+        """Return the identity with its grant under the present rules.
+
+        Raises `Unauthenticated` if it is over, and `Unavailable` if nobody can tell any more.
+        """
         identity = self.identity
         if identity.generation != self.gate.generation:
             identity = self.identity = self.gate.again(identity, now, self.presented.address)
@@ -176,7 +182,7 @@ class SessionCore:
         """Tell whether the session may be told of a topic now."""
         try:
             return self.credentials(now).grant.may_read(topic)
-        except Unauthenticated:
+        except RequestError:
             return False
 
     def stands(self, generation: int, now: float) -> bool:
@@ -192,7 +198,7 @@ class SessionCore:
         """The subject that clients are told."""
         return self.identity.subject or None
 
-    def give_up_credentials(self, error: Unauthenticated, request: Id | None) -> list[Effect]:
+    def give_up_credentials(self, error: RequestError, request: Id | None) -> list[Effect]:
         """Answer a request without valid credentials, and end what rests on them, which is the lease (P-AUTH-3)."""
         self.lapse()
         return [DropPending(), send_error(error, request)]

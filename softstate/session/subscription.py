@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator
 
 from softstate.auth.narrowing import narrowed
-from softstate.errors import NoLease, Overloaded, RequestError, Unauthenticated
+from softstate.errors import NoLease, Overloaded, RequestError
 from softstate.lease.table import Lease
 from softstate.model import Page, Query
 from softstate.position import Position
@@ -106,7 +106,7 @@ def subscribe_page(session: SessionCore, pending: PendingSubscribe, page: Page, 
     session.pending = None
     try:
         session.credentials(now)
-    except Unauthenticated as error:
+    except RequestError as error:
         return session.give_up_credentials(error, pending.request.id)
     return session.work_through(_judge_and_send(session, pending, page, now), pending.request.id)
 

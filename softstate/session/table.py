@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, get_args
 
-from softstate.session.credentials import authenticate, refuse_early
+from softstate.session.credentials import authenticate, fail_inquiry, refuse_early
 from softstate.session.effects import Effect
 from softstate.session.events import (
     DENIED,
@@ -33,6 +33,7 @@ from softstate.session.events import (
     HELLO_ANSWERED,
     HELLO_FAILED,
     IDLE,
+    INQUIRY_FAILED,
     POLL_ANSWERED,
     POLL_FAILED,
     POSITION_MOVED,
@@ -55,6 +56,7 @@ from softstate.session.greeting import (
     keep_position,
     keep_unreadable,
     refuse_or_reset,
+    refuse_unasked,
     reject_second_hello,
     send_position,
     welcome,
@@ -166,6 +168,9 @@ ROWS: tuple[Row, ...] = (
     _at((GREETING,), TURN_BEGUN,         SAME,            SessionCore.go_on),
     _at(WELCOMED,    TURN_BEGUN,         (OPEN, LAPSED),  SessionCore.go_on),  # LAPSED: a poll, or no new lease
 
+    _at((NEW,),      INQUIRY_FAILED,     (ENDED,),        refuse_unasked),
+    _at(WELCOMED,    INQUIRY_FAILED,     SAME,            fail_inquiry),
+
     _at((OPEN,),     EXPIRED,            (LAPSED,),       expire),
     _at((OPEN,),     REVOKED,            (LAPSED,),       revoke),
     _at((OPEN,),     DENIED,             (LAPSED,),       deny),
@@ -193,6 +198,7 @@ _REASONS: tuple[tuple[States, tuple[Key, ...], str], ...] = (
     ((NEW, GREETING), (*_OF_LEASE, POLL_ANSWERED, POLL_FAILED), "no other request is under way before the welcome"),
     ((LAPSED,), _OF_LEASE, "a request that rests on the lease has ended with it (P-CONN-8)"),
     ((NEW,), (TURN_BEGUN,), "no request is under way before hello"),
+    ((GREETING,), (INQUIRY_FAILED,), "hello is asked about before it"),
     ((NEW,), (POSITION_MOVED,), "the welcome will name the lineage"),
     ((ENDED,), (*MESSAGES, *EVENTS), "the connection is over"),
 )

@@ -9,9 +9,10 @@ from hypothesis import given, settings, strategies as st
 
 from softstate.auth.keyring import Times
 from softstate.auth.limits import NamespaceLimit
-from softstate.auth.policy_file import LIMITS_MAX, PolicyFile, check_url, read_policy
+from softstate.auth.policy_file import LIMITS_MAX, PolicyFile, read_policy
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import Issuer
+from softstate.auth.urls import check_url
 from softstate.errors import ConfigError
 
 WHOLE = """

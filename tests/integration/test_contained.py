@@ -299,6 +299,8 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "serving.py keeper.run": "needs a policy file: tests/server/auth/test_keeper.py",
     "auth/keeper.py self._fetch": "the same",
     "auth/keeper.py self._look": "the same",
+    "auth/keeper.py self._callout.run": "needs a callout: tests/server/auth/test_callout.py",
+    "auth/callout.py self._ask": "the same",
     "auth/once.py partial(_fetch, issuer, found)": "of commands, which run no node",
 }
 

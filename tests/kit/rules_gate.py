@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from softstate.auth.answers import Unasked, Waiter
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, refused
 from softstate.auth.limits import NamespaceLimit
-from softstate.auth.open_authority import unheeded
+from softstate.auth.open_authority import OnLost, unheeded
 from softstate.auth.patterns import pattern_of
 from softstate.auth.presented import Credentials, Vouched
 from softstate.auth.proxy import TrustedProxy
 from softstate.auth.revocations import Revocation, Revocations
 from softstate.auth.rules import Action
+from softstate.errors import RequestError
 from softstate.model import Record
 
 
@@ -37,11 +39,16 @@ class RulesGate:
     fetching: bool = False
     proxy: TrustedProxy | None = None
     revocations: Revocations = field(default_factory=Revocations)
+    unasked: dict[str, list[Waiter]] = field(default_factory=dict)
+    """Tokens about which somebody has to be asked first, and who waits for that."""
     denials: list[tuple[str, Action, list[str]]] = field(default_factory=list)
     namespaces: tuple[NamespaceLimit, ...] = ()
     verified: set[str] = field(default_factory=set)
     asked: int = 0
     """How often a token was looked at, or an identity judged again."""
+
+    def __post_init__(self) -> None:
+        self.on_lost: OnLost = lambda _tokens, _reason: None
 
     def may(self, subject: str, *, read: Iterable[str] = (), write: Iterable[str] = (), admin: bool = False) -> None:
         """Change what a subject may do: rules that are in force from now on."""
@@ -65,6 +72,8 @@ class RulesGate:
         assert not isinstance(token, Vouched)
         if token is not None and token not in self.verified:
             unverified(sha256(token.encode()).digest())
+        if token in self.unasked:
+            raise Unasked(token)
         identity = self._identify(token, now)
         if self.revocations.of(identity) is not None:
             raise refused(Why.REVOKED, "the token was revoked: fetch a new one")
@@ -91,6 +100,16 @@ class RulesGate:
     def ambient(self) -> bool:
         """Tell whether anybody may do something."""
         return "" in self.grants
+
+    def ask(self, token: str, peer: str, waiter: Waiter, now: float) -> None:
+        """Note who waits for an answer about a token."""
+        self.unasked[token].append(waiter)
+
+    def answer(self, token: str, error: RequestError | None = None) -> None:
+        """Tell those who wait that there is an answer, or why there is none."""
+        waiters = self.unasked[token] if error else self.unasked.pop(token)
+        while waiters:
+            waiters.pop(0).settled(error)
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str], _peer: str = "") -> None:
         """Note who was denied what."""

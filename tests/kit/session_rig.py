@@ -37,6 +37,7 @@ from softstate.session import (
     DropUncovered,
     Effect,
     Gate,
+    Inquire,
     NodeTerms,
     Read,
     ReadHead,
@@ -93,8 +94,8 @@ class Peer(SilentSink):
     `inbox` holds messages that wait while the machine is busy, `pending` those that wait to be written, `written` all
     that were. `sent` counts pushes as the outbox does. No push may go out that all answers to names which cover it have
     told (P-SUB-5). `reading` is the read that the machine waits for, `snapshot` its outcome once begun; `turn` is the
-    turn of the loop that it waits for. `submitted` are publishes, `beats` what was said of beats; `closed` is the
-    effect that closed the connection.
+    turn of the loop that it waits for, and `inquiry` what it wants to have asked. `submitted` are publishes, `beats`
+    what was said of beats; `closed` is the effect that closed the connection.
     """
 
     def __init__(self, rig: SessionRig, gap_topics_max: int) -> None:
@@ -112,6 +113,7 @@ class Peer(SilentSink):
         self.reading: Read | ReadHead | None = None
         self.snapshot: Page | RequestError | int | None = None
         self.turn: Turn | None = None
+        self.inquiry: Inquire | None = None
         self.submitted: list[Message] = []
         self.beats: list[SetBeat] = []
         self.closed: Close | None = None
@@ -153,9 +155,9 @@ class Peer(SilentSink):
         if (isinstance(message, Subscribed) and not message.more) or (isinstance(message, Welcome) and message.resumed):
             self._answers = dict.fromkeys(self._names(), message.position.revision) | self._answers
 
-    def revoked(self, reason: Reason) -> None:
+    def revoked(self, reason: Reason, retry_ms: int = 0) -> None:
         """Let the node revoke the lease."""
-        self.carry_out(self.machine.revoked(reason, 0))
+        self.carry_out(self.machine.revoked(reason, retry_ms))
 
     def leave(self, reason: Farewell) -> None:
         """Let the node end the connection."""
@@ -198,6 +200,8 @@ class Peer(SilentSink):
                     self.reading, self.snapshot = effect, None
                 case Turn():
                     self.turn = effect
+                case Inquire():
+                    self.inquiry = effect
                 case Submit(message):
                     self.submitted.append(message)
                 case SetBeat():
@@ -274,6 +278,13 @@ class Peer(SilentSink):
         assert reading is not None
         self.reading = self.snapshot = None
         self.carry_out(self.machine.failed(reading.ticket, error, rig.hub_position, self.sent, rig.now))
+        self.pump()
+
+    def inquire(self, error: RequestError | None = None) -> None:
+        """Answer an inquiry: the gate knows now, or nobody can tell."""
+        inquiry, self.inquiry = self.inquiry, None
+        assert inquiry is not None
+        self.carry_out(self.machine.inquired(inquiry.ticket, error, self.rig.now))
         self.pump()
 
     def take_turn(self) -> None:

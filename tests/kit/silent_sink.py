@@ -22,7 +22,7 @@ class SilentSink:
     def moved(self, position: Position) -> None:
         pass
 
-    def revoked(self, reason: Reason) -> None:
+    def revoked(self, reason: Reason, retry_ms: int = 0) -> None:
         pass
 
     def leave(self, reason: Farewell) -> None:

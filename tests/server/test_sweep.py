@@ -22,7 +22,7 @@ class Told(SilentSink):
     def __init__(self, watch: "Watch") -> None:
         self.watch = watch
 
-    def revoked(self, reason: Reason) -> None:
+    def revoked(self, reason: Reason, retry_ms: int = 0) -> None:
         assert reason == "expired"
         self.watch.told += 1
 

@@ -36,7 +36,7 @@ class Told(SilentSink):
         self.watch = watch
         self.told: list[str] = []
 
-    def revoked(self, reason: Reason) -> None:
+    def revoked(self, reason: Reason, retry_ms: int = 0) -> None:
         self._note(reason)
 
     def leave(self, reason: Farewell) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from softstate.auth.identity import Identity
 from softstate.auth.lasting import CREDENTIALS_S_MIN
 from softstate.auth.presented import Presented
-from softstate.errors import Unauthenticated
+from softstate.errors import Overloaded, RequestError, Unauthenticated, Unavailable
 from softstate.session.state import State
 from softstate.wire.close_codes import CloseCode
 from softstate.wire.messages import (
@@ -17,6 +18,7 @@ from softstate.wire.messages import (
     Hello,
     Poll,
     Publish,
+    Reason,
     Renew,
     Renewed,
     Revoked,
@@ -358,3 +360,139 @@ def test_the_gate_refuses_what_the_session_asks_of_nobody(rig: SessionRig) -> No
     with pytest.raises(Unauthenticated):
         peer.machine.credentials(rig.now)
     assert math.isinf(peer.machine.identity.until)
+
+
+# Credentials about which somebody has to be asked --------------------------------------------------------------------
+
+
+def test_a_hello_waits_until_its_token_was_asked_about(rig: SessionRig, gate: RulesGate) -> None:
+    """P-AUTH-12: and with it all that comes behind it, in order."""
+    gate.unasked["token"] = []
+    peer = rig.connect()
+    peer.receive(Hello(token="token"))
+    peer.receive(subscribe(1, "a"))
+    assert peer.inquiry is not None
+    assert peer.inquiry.token == "token"
+    assert "token" not in repr(peer.inquiry)
+    assert (peer.machine.state, peer.machine.busy, peer.reading) == (State.NEW, True, None)
+    rig.now += 2
+    del gate.unasked["token"]
+    peer.inquire()
+    assert kinds(peer.serve()) == ["Welcome", "Subscribed"]
+    assert peer.machine.identity.subject == "u1"
+
+
+def test_a_hello_whose_token_is_not_good_as_it_turns_out_is_refused(rig: SessionRig, gate: RulesGate) -> None:
+    gate.unasked["bad"] = []
+    peer = rig.connect()
+    peer.receive(Hello(token="bad"))
+    del gate.unasked["bad"]
+    peer.inquire()
+    assert kinds(peer.serve()) == ["unauthenticated"]
+    assert peer.machine.state is State.ENDED
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Unavailable("the callout is down", retry_ms=1_000), CloseCode.UNAVAILABLE),
+        (Overloaded("too many wait", retry_ms=1_000), CloseCode.OVERLOADED),
+    ],
+)
+def test_a_hello_of_which_nobody_can_tell_is_refused_for_now(
+    rig: SessionRig, gate: RulesGate, error: RequestError, code: CloseCode
+) -> None:
+    """Not as `unauthenticated`: its client would throw its token away."""
+    gate.unasked["token"] = []
+    peer = rig.connect()
+    peer.receive(Hello(token="token"))
+    peer.inquire(error)
+    (said,) = peer.serve()
+    assert isinstance(said, Error)
+    assert (said.code, said.retry_ms) == (error.code, 1_000)
+    assert peer.closed is not None
+    assert peer.closed.code is code
+    assert not len(rig.table)
+
+
+def test_new_credentials_wait_until_they_were_asked_about(rig: SessionRig, gate: RulesGate) -> None:
+    peer = opened(rig)
+    gate.issue("new", "u1")
+    gate.unasked["new"] = []
+    peer.receive(Auth("c", "new"))
+    peer.receive(renew(1, "a"))
+    assert peer.machine.state is State.OPEN
+    assert peer.reading is None, "the renewal comes behind it"
+    del gate.unasked["new"]
+    peer.inquire()
+    assert kinds(peer.serve()) == ["Authenticated", "Renewed"]
+
+
+def test_new_credentials_of_which_nobody_can_tell_leave_the_old_ones(rig: SessionRig, gate: RulesGate) -> None:
+    peer = opened(rig)
+    gate.unasked["new"] = []
+    peer.receive(Auth("c", "new"))
+    peer.inquire(Unavailable("the callout is down", retry_ms=1_000))
+    (said,) = peer.serve()
+    assert isinstance(said, Error)
+    assert (said.code, said.id) == ("unavailable", "c")
+    assert kinds(peer.ask(renew(1, "a"))) == ["Renewed"]
+
+
+@pytest.mark.parametrize("reason", ["expired", "overloaded", "denied"])
+def test_a_lease_may_end_while_new_credentials_are_asked_about(
+    rig: SessionRig, gate: RulesGate, reason: Reason
+) -> None:
+    peer = opened(rig)
+    gate.issue("new", "u1")
+    gate.unasked["new"] = []
+    peer.receive(Auth("c", "new"))
+    peer.revoked(reason)
+    del gate.unasked["new"]
+    peer.inquire()
+    assert kinds(peer.serve()) == ["Revoked", "Authenticated"]
+
+
+def test_an_answer_about_a_token_that_nobody_waits_for_any_more_says_nothing(rig: SessionRig, gate: RulesGate) -> None:
+    gate.unasked["token"] = []
+    peer = rig.connect()
+    peer.receive(Hello(token="token"))
+    inquiry = peer.inquiry
+    assert inquiry is not None
+    peer.machine.disconnected()
+    assert peer.machine.inquired(inquiry.ticket, None, rig.now) == []
+    assert peer.machine.inquired(inquiry.ticket, Unavailable("down"), rig.now) == []
+
+
+def test_a_session_of_which_nobody_can_tell_any_more_is_unavailable_and_keeps_what_it_presents(
+    rig: SessionRig, gate: RulesGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = opened(rig)
+
+    def again(_identity: object, _now: float, _peer: str = "") -> Identity:
+        raise Unavailable("the callout has not answered for too long", retry_ms=1_000)
+
+    monkeypatch.setattr(gate, "again", again)
+    gate.generation += 1
+    peer.revoked("overloaded")
+    peer.take()
+    for request in (renew(1, "a"), subscribe(1, "a", replace=True), Poll("p", topics={"a": 0}), Publish("q", "a", 1)):
+        assert kinds(peer.ask(request)) == ["unavailable"]
+    assert peer.closed is None
+    monkeypatch.undo()
+    assert kinds(peer.ask(subscribe(1, "a", replace=True))) == ["Subscribed"]
+
+
+def test_a_read_that_is_under_way_when_nobody_can_tell_any_more_is_unavailable(
+    rig: SessionRig, gate: RulesGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(_identity: object, _now: float, _peer: str = "") -> Identity:
+        raise Unavailable("the callout has not answered for too long", retry_ms=1_000)
+
+    for request in (subscribe(1, "a"), Poll("p", topics={"a": 0})):
+        peer = opened(rig)
+        peer.receive(request)
+        with monkeypatch.context() as patch:
+            patch.setattr(gate, "again", again)
+            gate.generation += 1
+            assert "unavailable" in kinds(peer.serve())

@@ -824,7 +824,16 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/test_node_addresses.py::test_one_that_sends_bad_tokens_is_not_looked_at_and_those_who_were_known_stay_in",
         "server/auth/test_gate.py::test_an_address_fails_so_often_and_then_only_known_tokens_are_taken",
         "server/auth/test_gate.py::test_two_thousand_behind_one_address_get_in",
+        "auth/test_callout.py::test_an_address_that_is_not_heard_any_more_has_nobody_asked_and_those_who_are_known_stay_in",
         "auth/test_failures.py::test_ordinary_tokens_that_are_over_do_not_count",
         "session/test_limits.py::test_a_hello_whose_token_is_not_looked_at_now_keeps_it_and_comes_again",
+    ),
+    "P-AUTH-12": (
+        "session/test_credentials.py::test_a_hello_waits_until_its_token_was_asked_about",
+        "session/test_credentials.py::test_a_hello_of_which_nobody_can_tell_is_refused_for_now",
+        "session/test_credentials.py::test_new_credentials_of_which_nobody_can_tell_leave_the_old_ones",
+        "session/test_credentials.py::test_a_session_of_which_nobody_can_tell_any_more_is_unavailable_and_keeps_what_it_presents",
+        "server/http/test_credentials.py::test_a_request_of_whose_token_nobody_can_tell_is_unavailable",
+        "server/auth/test_callout.py::test_who_is_known_stays_so_while_it_is_down_and_then_is_over",
     ),
 }

@@ -37,6 +37,12 @@ def _lines(found: FetchedPolicy) -> Iterator[str]:
         yield f"not taken: {problem}"
     for token in policy.tokens:
         yield f"static token {token.name}: {_rights(token.allow)}"
+    if policy.proxy is not None:
+        trusted = [*map(str, policy.proxy.networks), *(["unix"] if policy.proxy.unix else [])]
+        names = policy.proxy.subject_header or "addresses alone"
+        yield f"proxies {', '.join(trusted)}: trusted for {names}"
+    if policy.callout is not None:
+        yield f"callout {policy.callout.url}: asked about tokens of no issuer (not asked now)"
     for allow in policy.allows:
         yield f"{allow.where}: {_who(allow.who, alone=len(policy.issuers) < 2)}: {_rights(allow)}"
     for limit in policy.limits:

@@ -12,6 +12,7 @@ from random import Random
 import structlog
 
 from softstate.addresses import network_of
+from softstate.auth.answers import Waiter
 from softstate.auth.digests import digest_of
 from softstate.auth.failures import FAILURES, Failures
 from softstate.auth.identity import Identity, Why
@@ -21,7 +22,7 @@ from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.auth.presented import Credentials
 from softstate.auth.proxy import TrustedProxy
 from softstate.auth.rules import Action
-from softstate.errors import Overloaded, Unauthenticated, Unavailable
+from softstate.errors import Overloaded, RequestError, Unauthenticated, Unavailable
 from softstate.server.auth.audit import Audit
 
 KEYS_RETRY_MS = 500
@@ -106,6 +107,15 @@ class NodeGate:
                 raise Unavailable(text, retry_ms=KEYS_RETRY_MS) from None
             self.note_refused(error, token, address)
             raise
+
+    def ask(
+        self, token: str, address: str, settled: Callable[[RequestError | None], None], broken: Callable[[], None]
+    ) -> None:
+        """Have asked about a token that is `Unasked`; `settled` is called, later, once it is known, or why it is not.
+
+        `broken` is called if that meets a bug.
+        """
+        self.authority.ask(token, address, Waiter(settled, broken), self.now())
 
     def _begin(self, address: str) -> None:
         self._address, self._unverified = address, None

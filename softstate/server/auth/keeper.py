@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from softstate.auth.keyring import Key, Keyring
 from softstate.auth.policy_file import KeySource
 from softstate.errors import ConfigError
 from softstate.http_client.streams import OpenStream, open_tcp
+from softstate.server.auth.callout import CalloutShell
 from softstate.server.auth.key_sets import FetchFailed, fetch_keys
 from softstate.server.auth.policy_files import LoadedPolicy, load_policy, stamps_of
 from softstate.server.bulkhead import RETRY_S, Bulkhead
@@ -57,6 +59,7 @@ class PolicyKeeper:
         open_stream: OpenStream = open_tcp,
         in_thread: InThread = trio.to_thread.run_sync,
         beside: Collection[str] = (),
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._load = partial(load_policy, beside=beside)
@@ -68,6 +71,7 @@ class PolicyKeeper:
         self._seen = self._loaded.files
         self.authority = RulesAuthority(self._loaded.policy, self._loaded.keyrings)
         self._woken = trio.Event()
+        self._callout = CalloutShell(self.authority, lambda: self._loaded.secret, now, wall, bulkhead, open_stream)
         self._watch()
         self._tell(self._loaded)
 
@@ -79,6 +83,7 @@ class PolicyKeeper:
                     self._begin_due(first)
             task_status.started()
             nursery.start_soon(self._look)
+            nursery.start_soon(self._callout.run)
             while True:
                 with self._bulkhead.contain("keys") as round_:
                     self._woken = trio.Event()
@@ -99,6 +104,7 @@ class PolicyKeeper:
             for issuer, source in loaded.sources.items()
         }
         self.authority.change(loaded.policy, keyrings)
+        self._callout.wake()
         self._watch()
         self._tell(loaded)
         self._wake()

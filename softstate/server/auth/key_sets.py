@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import trio
 
-from softstate.auth.policy_file import KeySource, check_url
+from softstate.auth.policy_file import KeySource
+from softstate.auth.urls import check_url
 from softstate.http_client.connection import HttpConnection
 from softstate.http_client.exchange import ExchangeFailed, Request
 from softstate.http_client.streams import STREAM_ERRORS, OpenStream, open_tcp, reason

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from softstate.auth.authority import Policy
+from softstate.auth.callout import SECRET_BYTES_MIN, Callout
 from softstate.auth.keyring import Keyring
 from softstate.auth.policy_file import KeySource, read_policy
 from softstate.errors import ConfigError
@@ -37,6 +38,8 @@ class LoadedPolicy:
     sources: Mapping[str, KeySource]
     files: Mapping[Path, Stamp | None]
     problems: tuple[str, ...] = ()
+    secret: bytes = field(default=b"", repr=False)
+    """The secret that signs questions to a callout."""
 
 
 def load_policy(path: Path, beside: Collection[str] = ()) -> LoadedPolicy:
@@ -57,7 +60,8 @@ def load_policy(path: Path, beside: Collection[str] = ()) -> LoadedPolicy:
         else Keyring(_keys(path.parent / source.at, source, files, problems))
         for issuer, source in file.sources.items()
     }
-    return LoadedPolicy(file.policy, keyrings, file.sources, files, tuple(problems))
+    secret = b"" if file.policy.callout is None else _secret(path.parent, file.policy.callout, files)
+    return LoadedPolicy(file.policy, keyrings, file.sources, files, tuple(problems), secret)
 
 
 def stamps_of(files: Iterable[Path]) -> dict[Path, Stamp | None]:
@@ -97,15 +101,24 @@ def _keys(path: Path, source: KeySource, files: dict[Path, Stamp | None], proble
         raise ConfigError(f"{source.where}: {path} has no key that can be used: {'; '.join(found) or 'it is empty'}")
     problems += [f"{path}: {problem}" for problem in found]
     if any(key.secret for key in keys):
-        _check_private(path, source)
+        _check_private(path, source.where)
     return keys
 
 
-def _check_private(path: Path, source: KeySource) -> None:
+def _secret(folder: Path, callout: Callout, files: dict[Path, Stamp | None]) -> bytes:
+    path = folder / callout.secret_file
+    secret = _read(path, callout.where, files).strip()
+    if len(secret) < SECRET_BYTES_MIN:
+        raise ConfigError(f"{callout.where}: the secret in {path} must have {SECRET_BYTES_MIN} bytes or more")
+    _check_private(path, callout.where)
+    return secret
+
+
+def _check_private(path: Path, where: str) -> None:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ConfigError(
-            f"{source.where}: other users may read or write the secret in {path} (mode {mode:04o}): chmod 600 {path}"
+            f"{where}: other users may read or write the secret in {path} (mode {mode:04o}): chmod 600 {path}"
         )
 
 

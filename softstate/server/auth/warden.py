@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar, final
 
 import structlog
 import trio
 
+from softstate.auth.answers import DOWN_RETRY_MS
 from softstate.auth.identity import Identity
 from softstate.auth.revocations import REVOCATIONS_MAX, REVOKED, Revocation, Revocations
 from softstate.errors import RequestError, TooLarge
@@ -17,6 +18,7 @@ from softstate.model import Query, Record
 from softstate.server.auth.gate import NodeGate
 from softstate.server.bulkhead import Bulkhead
 from softstate.store.base import Store, Write
+from softstate.wire.messages import Reason
 from softstate.wire.request_digest import request_digest
 
 SCANNED_PER_TURN = 2_000
@@ -52,7 +54,7 @@ class Warden:
         self,
         gate: NodeGate,
         leases: LeaseTable,
-        end: Callable[[Iterable[Lease]], None],
+        end: Callable[[Iterable[Lease], Reason, int], None],
         held: Callable[[], Sequence[tuple[trio.CancelScope, Identity]]],
     ) -> None:
         self._gate = gate
@@ -94,7 +96,22 @@ class Warden:
                     looked_at = 0
 
     def _end_of(self, revoked: Revocations, leases: Iterable[Lease]) -> None:
-        self._end([lease for lease in leases if lease.identity is not None and revoked.of(lease.identity) is not None])
+        found = [lease for lease in leases if lease.identity is not None and revoked.of(lease.identity) is not None]
+        self._end(found, "denied", 0)
+
+    def lost(self, tokens: Mapping[str, str], reason: Reason) -> None:
+        """End the leases, and have answered the requests, that rest on tokens for which nobody answers any more.
+
+        Tokens are given by their digest, with that of their principal.
+        """
+        retry_ms = DOWN_RETRY_MS if reason == "overloaded" else 0
+        for token, principal in tokens.items():
+            leases = self._leases.of_principal(principal)
+            found = [each for each in leases if each.identity is not None and each.identity.token == token]
+            self._end(found, reason, retry_ms)
+        for scope, identity in self._held():
+            if identity.token in tokens:
+                scope.cancel()
 
     def check_room(self, change: Write) -> None:
         """Raise `TooLarge` for one revocation more than `REVOCATIONS_MAX`."""

@@ -10,7 +10,7 @@ from softstate.auth.identity import Why, not_to_publish, refused
 from softstate.auth.narrowing import narrowed
 from softstate.auth.presented import Presented
 from softstate.auth.rules import Action
-from softstate.errors import Denied, Unauthenticated
+from softstate.errors import Denied, Unauthenticated, Unavailable
 from softstate.server.auth.gate import NodeGate
 from softstate.server.http.forwarded import vouched_for
 from softstate.server.http.message import Request
@@ -76,7 +76,7 @@ def may_be_told(gate: NodeGate, request: Request, topic: str) -> bool:
     """Tell whether the answer to a publish may say what others did to the topic, by the rules in force now."""
     try:
         stands(gate, request)
-    except Unauthenticated:
+    except (Unauthenticated, Unavailable):
         return False
     return request.identity.grant.may_read(topic)
 

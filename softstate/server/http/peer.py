@@ -15,6 +15,7 @@ from typing import final
 import trio
 
 from softstate.addresses import address_of, network_of
+from softstate.auth.answers import Unasked
 from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import Denied, Invalid, NotFound, Overloaded, RequestError, TryLater, Unauthenticated, Unavailable
 from softstate.server.bulkhead import Failed, failed
@@ -201,7 +202,20 @@ class HttpPeer(HttpChannel):
                     self._await_body()
                 else:
                     self._take_body(body)
+        except Unasked as unasked:
+            self._origin = None
+            asked = partial(self._asked, request, head)
+            self._context.gate.ask(unasked.token, request.address, asked, self.fail)
         except (Refused, Invalid, Unauthenticated, Denied, TryLater) as error:
+            self._answer(refusal(self._context, request, error))
+
+    def _asked(self, request: Request, head: RequestHead, error: RequestError | None) -> None:
+        """Take a request again about whose token somebody was asked."""
+        if self._request is not request:
+            return  # it has ended
+        if error is None:
+            self._take_head(head)
+        else:
             self._answer(refusal(self._context, request, error))
 
     def _take_body(self, body: bytes) -> None:

@@ -6,11 +6,10 @@ when it is called, by the edge, by an answer of the store, or in a turn that has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
 
 import trio
 
@@ -30,9 +29,9 @@ from softstate.server.storage.read_queue import ReadTicket
 from softstate.server.websocket.beats import SharedBeat, Slot
 from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.measuring import after_effects, after_request
-from softstate.server.websocket.parts import Parts
+from softstate.server.websocket.parts import Parts, Work
 from softstate.server.websocket.publishes import Publishes
-from softstate.server.websocket.shared_frames import frame_for_all
+from softstate.server.websocket.shared_frames import send_ahead
 from softstate.server.websocket.silence import end_silent, silence_s_max
 from softstate.session import (
     Close,
@@ -40,6 +39,7 @@ from softstate.session import (
     DropPending,
     DropUncovered,
     Effect,
+    Inquire,
     MeasuredRequest,
     Read,
     ReadHead,
@@ -57,9 +57,6 @@ from softstate.wire.codec import CBOR
 from softstate.wire.messages import Farewell, Reason, Renewed, Subscribed
 from softstate.wire.push import PushBatch
 from softstate.wire.websocket import Received
-
-Work: TypeAlias = Generator[int, None, Sequence[Effect]]
-"""Work in portions: yields what the next one costs, in names, ahead of it; returns the effects of all of it."""
 
 _NOTHING: Mapping[int, bytes] = {}
 
@@ -164,9 +161,10 @@ class Connection(Channel):
         """Tell the peer that a lineage row passed."""
         self.carry_out(self.machine.moved(position))
 
-    def revoked(self, reason: Reason) -> None:
+    def revoked(self, reason: Reason, retry_ms: int = 0) -> None:
         """Tell the peer that its lease is over."""
-        retry_ms = self._parts.leases.retry_ms if reason == "overloaded" else 0
+        if reason == "overloaded" and not retry_ms:
+            retry_ms = self._parts.leases.retry_ms
         self.carry_out(self.machine.revoked(reason, retry_ms))
         if self.machine.denied:
             self._expect_soon(self._idle_s_max())
@@ -215,10 +213,10 @@ class Connection(Channel):
             match effect:
                 case Send(message, records):
                     self._send(outbox, message, records)
-                case Read() | ReadHead() | Turn() | Submit():
+                case Read() | ReadHead() | Turn() | Submit() | Inquire():
                     self._begin(outbox, effect)
                 case SendFirst() | SendAhead():
-                    self._send_ahead(outbox, effect)
+                    send_ahead(outbox, self.codec, effect)
                 case Replay(records):
                     self._replay(outbox, records)
                 case SetBeat(every_ms) if self.outbox is not None:  # else it ended just now
@@ -230,12 +228,6 @@ class Connection(Channel):
         outbox.flush()
         if self._measured is not None:
             self._measured = after_effects(self._measured, effects, trio.current_time())
-
-    def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
-        if isinstance(effect, SendFirst):
-            outbox.first(frame_for_all(self.codec, effect.message))
-        else:
-            outbox.ahead(frame(self.codec.encode(effect.message), text=self.codec.text))
 
     def _end_some(self, outbox: Outbox, effect: DropUncovered | CloseOther | Close) -> None:
         match effect:
@@ -250,11 +242,14 @@ class Connection(Channel):
         self._parts.closes[code] += 1
         super()._close(code, reason)
 
-    def _begin(self, outbox: Outbox, effect: Read | ReadHead | Turn | Submit) -> None:
+    def _begin(self, outbox: Outbox, effect: Read | ReadHead | Turn | Submit | Inquire) -> None:
         """Begin what is answered later. What was queued before is written first: it tells whether replies are taken."""
         match effect:
             case Submit(message, reads):
                 self._submit(message, reads=reads)
+            case Inquire(ticket, token):
+                address = self.machine.presented.address
+                self._parts.gate.ask(token, address, partial(self._inquired, ticket), self.fail)
             case Turn(ticket, names):
                 outbox.flush()
                 self._work_on(self._portion(ticket, names))
@@ -370,6 +365,11 @@ class Connection(Channel):
     @property
     def _sent(self) -> int:
         return self.outbox.sent if self.outbox is not None else 0
+
+    def _inquired(self, ticket: int, error: RequestError | None) -> None:
+        self.carry_out(self.machine.inquired(ticket, error, self._parts.now()))
+        self._heard_at = trio.current_time()
+        self._go_on()
 
     # Work in portions, each in a turn that has a budget for it -------------------------------------------------------
 

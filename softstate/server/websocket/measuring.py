@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softstate.session import Effect, MeasuredRequest, Send, ServiceRate
+from softstate.session import Effect, Inquire, MeasuredRequest, Send, ServiceRate
 from softstate.wire import messages
 from softstate.wire.messages import Polled, Subscribed, Welcome
 
@@ -33,6 +33,8 @@ def after_effects(measured: MeasuredRequest, effects: Sequence[Effect], now: flo
     Reading a message and writing the answers count: they are a third of the work for a client that comes live.
     """
     for effect in effects:
+        if isinstance(effect, Inquire):
+            measured.waits(now)  # for another program, which is no work here
         if not isinstance(effect, Send):
             continue
         match effect.message:

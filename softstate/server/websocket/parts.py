@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from softstate.lease import LeaseTable
 from softstate.server.auth.gate import NodeGate
@@ -16,7 +17,10 @@ from softstate.server.fanout.outbox import OutboxBounds
 from softstate.server.fanout.turns import Turns
 from softstate.server.storage.access import StoreAccess
 from softstate.server.websocket.beats import Beats
-from softstate.session import NodeTerms, ServiceRate
+from softstate.session import Effect, NodeTerms, ServiceRate
+
+Work: TypeAlias = Generator[int, None, Sequence[Effect]]
+"""Work in portions: yields what the next one costs, in names, ahead of it; returns the effects of all of it."""
 
 
 @dataclass(frozen=True, slots=True)

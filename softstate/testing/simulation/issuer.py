@@ -13,10 +13,11 @@ from typing import Literal, TypeAlias, final
 
 import trio
 
+from softstate.auth.answers import Waiter
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import Grant, Identity, Why, reach_of, refused
 from softstate.auth.limits import NamespaceLimit
-from softstate.auth.open_authority import unheeded
+from softstate.auth.open_authority import OnLost, unheeded
 from softstate.auth.patterns import pattern_of
 from softstate.auth.presented import Credentials
 from softstate.auth.revocations import Revocation, Revocations
@@ -144,6 +145,7 @@ class SimAuthority:
         self.revocations = Revocations()
         self.namespaces: tuple[NamespaceLimit, ...] = ()
         """The limits of prefixes, as a scenario sets them."""
+        self.on_lost: OnLost = lambda _tokens, _reason: None
         self.heard = 0
         """Times that it heard of new revocations."""
 
@@ -175,6 +177,10 @@ class SimAuthority:
         )
         self._check_revoked(identity)
         return identity
+
+    def ask(self, token: str, peer: str, waiter: Waiter, now: float) -> None:  # noqa: ARG002
+        """Raise: every token is known."""
+        raise AssertionError
 
     def awaits_keys(self, now: float) -> bool:  # noqa: ARG002
         """Return False: keys are known at once."""

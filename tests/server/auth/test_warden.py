@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from softstate.auth.answers import DOWN_RETRY_MS
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import NOTHING, Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
@@ -23,6 +24,7 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.store import MemoryDisk, MemoryStore
 from softstate.store.base import Write
 from softstate.wire import encode_value
+from softstate.wire.messages import Reason
 from tests.kit.node_rig import node
 from tests.kit.rules_gate import RulesGate
 
@@ -36,11 +38,13 @@ class Rig:
         self.rules = RulesGate()
         self.table = LeaseTable(0.0)
         self.ended: list[list[str]] = []
+        self.reasons: set[tuple[Reason, int]] = set()
         self.held: list[tuple[trio.CancelScope, Identity]] = []
         gate = NodeGate(self.rules, lambda: 0.0, lambda: 0.0)
         self.warden = Warden(gate, self.table, self._end, lambda: self.held)
 
-    def _end(self, leases: Iterable[Lease]) -> None:
+    def _end(self, leases: Iterable[Lease], reason: Reason, retry_ms: int) -> None:
+        self.reasons.add((reason, retry_ms))
         self.ended.append([lease.token for lease in self.table.clear(leases)])
 
     def lease(self, token: str, identity: Identity) -> Lease:
@@ -213,7 +217,7 @@ async def test_a_node_without_rules_reads_none(monkeypatch: pytest.MonkeyPatch) 
     store = MemoryStore(MemoryDisk())
     monkeypatch.setattr(store, "read", None)
     gate = NodeGate(EVERYBODY_MAY_ALL, lambda: 0.0, lambda: 0.0)
-    await Warden(gate, LeaseTable(0.0), lambda _leases: None, list).learn(store)
+    await Warden(gate, LeaseTable(0.0), lambda _leases, _reason, _retry_ms: None, list).learn(store)
 
 
 async def test_a_node_waits_for_its_store_before_it_lets_anybody_in(
@@ -314,3 +318,16 @@ async def test_a_store_that_does_not_answer_is_asked_again_later(
         await trio.sleep(FORGET_S)
         assert len(rules.revocations) == 0
     assert autojump_clock.rate == 0
+
+
+@pytest.mark.parametrize(("reason", "retry_ms"), [("denied", 0), ("overloaded", DOWN_RETRY_MS)])
+async def test_what_rests_on_tokens_that_nobody_answers_for_is_ended(reason: Reason, retry_ms: int) -> None:
+    rig = Rig()
+    rig.lease("a", U1)
+    rig.lease("b", replace(U1, token=digest_of("t2")))
+    rig.lease("c", replace(U1, subject="u2"))
+    rig.held = [(trio.CancelScope(), U1), (trio.CancelScope(), replace(U1, token="other"))]
+    rig.warden.lost({U1.token: U1.digest}, reason)
+    assert rig.all_ended == ["a"]
+    assert rig.reasons == {(reason, retry_ms)}
+    assert [scope.cancel_called for scope, _ in rig.held] == [True, False]
