@@ -8,6 +8,7 @@ from typing import final
 import trio
 
 from softstate.testing.network.network import SimNetwork
+from softstate.testing.simulation.callout import SimCallout
 from softstate.testing.simulation.determinism import Seeds
 from softstate.testing.simulation.disk import SimDisk
 from softstate.testing.simulation.freezer import Freezer
@@ -22,7 +23,7 @@ class Environment:
 
     `seeds` gives each purpose a generator of its own, `trace` is the list of all events, `nursery` runs every task of
     the world, `freezer` stops the tasks of a host, `network` connects hosts by name, and `disk` is the store's.
-    `issuer` makes tokens, in a world whose nodes check credentials.
+    `issuer` makes tokens, in a world whose nodes check credentials, or `callout` does, and is asked about them.
     """
 
     seeds: Seeds
@@ -32,3 +33,4 @@ class Environment:
     network: SimNetwork
     disk: SimDisk
     issuer: SimIssuer | None = None
+    callout: SimCallout | None = None

@@ -23,6 +23,7 @@ from softstate.store.memory.store import MemoryImage
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.network.frame_tap import Kind
 from softstate.testing.network.route import LOCAL, uniform
+from softstate.testing.simulation.callout import CalloutFault
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.environment import Environment
@@ -51,6 +52,7 @@ class Faults:
         self._network = environment.network
         self._disk = environment.disk
         self._issuer = environment.issuer
+        self._callout = environment.callout
         self._random = environment.seeds.random("faults")
         self._backups: dict[str, MemoryImage] = {}
 
@@ -183,6 +185,12 @@ class Faults:
         assert self._issuer is not None, "the nodes of this world check no credentials"
         self.note("provider", fault or "well")
         self._issuer.fault = fault
+
+    def callout(self, fault: CalloutFault | None) -> None:
+        """Have the callout refuse connections, be slow, hang, or answer nonsense; or be well."""
+        assert self._callout is not None, "the nodes of this world ask no callout"
+        self.note("callout", fault or "well")
+        self._callout.fault = fault
 
     def remove_keys(self) -> None:
         """Take all tokens out of force that there are; others are to be had. Not a fault."""
@@ -350,6 +358,8 @@ class Faults:
             self._network.heal(route.sender, route.receiver)
         if self._issuer is not None:
             self._issuer.fault = None
+        if self._callout is not None:
+            self._callout.fault = None
         self._disk.outage = False
         self._disk.delay = None
         self._disk.read_only = False

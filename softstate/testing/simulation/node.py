@@ -9,11 +9,12 @@ from typing import final
 
 import trio
 
-from softstate.auth.open_authority import EVERYBODY_MAY_ALL
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.errors import Unavailable
 from softstate.lease.table import Lease
 from softstate.position import Position
 from softstate.server import Node, ServerConfig
+from softstate.server.auth.callout import CalloutShell
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.storage.follower import first_position
 from softstate.testing.network.capacity import Work
@@ -90,6 +91,11 @@ class SimNode:
         with self._scope:
             store, position = await self._open()
             random, issuer = Random(self._random.getrandbits(64)), self._environment.issuer
+            bulkhead, callout = Bulkhead(strict=True), self._environment.callout
+            authority: Authority = EVERYBODY_MAY_ALL if issuer is None else SimAuthority(issuer)
+            shell: CalloutShell | None = None
+            if callout is not None:
+                authority, shell = callout.authority(self.name, self.clock, bulkhead)
             node = Node(
                 self.config,
                 store,
@@ -97,9 +103,9 @@ class SimNode:
                 tokens=self._token,
                 jitter=random,
                 now=self.clock.now,
-                bulkhead=Bulkhead(strict=True),
+                bulkhead=bulkhead,
                 date=None,
-                authority=EVERYBODY_MAY_ALL if issuer is None else SimAuthority(issuer),
+                authority=authority,
                 wall=self.wall,
                 resident=_no_memory,
             )
@@ -110,7 +116,13 @@ class SimNode:
                 processor.told = partial(_measure, node)
             listener = self._environment.network.listen(self.name, PORT)
             self._environment.trace.add(NodeStarted(trio.current_time(), self.name, self.incarnation))
-            await node.run([listener], started=started.set)
+            if shell is None:
+                await node.run([listener], started=started.set)
+            else:
+                async with trio.open_nursery() as beside:
+                    beside.start_soon(shell.run)
+                    await node.run([listener], started=started.set)
+                    beside.cancel_scope.cancel()
         self._mark_ended("drained")
         started.set()
         self._ended.set()

@@ -42,6 +42,7 @@ from softstate.testing.network.http_tap import HttpTap
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.proxy import PROXY_NAME
 from softstate.testing.network.route import Route
+from softstate.testing.simulation.callout import SimCallout
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.determinism import Seeds, captured_logs, deterministic_scheduling
 from softstate.testing.simulation.disk import LOSES_UNSYNCED, SimDisk
@@ -81,6 +82,7 @@ class World:
         record_messages: bool = False,
         capacity: Capacity | None = None,
         token_s: float | None = None,
+        callout: bool = False,
     ) -> None:
         self.seed = seed
         self.seeds = Seeds(seed)
@@ -91,7 +93,10 @@ class World:
         self.network = SimNetwork(self.seeds.random("network"), on_frame=on_frame)
         self.disk = SimDisk(self.seeds.random("disk"), self.trace.add, durability)
         self.issuer = None if token_s is None else SimIssuer(self.trace, token_s)
-        self._environment = Environment(self.seeds, self.trace, nursery, freezer, self.network, self.disk, self.issuer)
+        self.callout = SimCallout(self.network) if callout else None
+        self._environment = Environment(
+            self.seeds, self.trace, nursery, freezer, self.network, self.disk, self.issuer, self.callout
+        )
         self.clients: dict[str, SimClient] = {}
         self.nodes: dict[str, SimNode] = {}
         config = config or ServerConfig()
@@ -110,6 +115,8 @@ class World:
         """Start the network and every node. `run_world` does."""
         self.nursery.start_soon(self.network.run)
         self.nursery.start_soon(self._thaw_at_end)
+        if self.callout is not None:
+            self.nursery.start_soon(self.callout.run)
         if self.disk.durability in LOSES_UNSYNCED:
             self.nursery.start_soon(self._sync)
         if self._sample_every_s < math.inf:
@@ -144,6 +151,9 @@ class World:
             for whose in {name: None, subject or name: None}:  # the oracle looks for the rights of the receiver
                 self.issuer.allow(whose, *(names if allowed is None else allowed))
             options["token"] = self.issuer.provider(subject or name)
+        elif self.callout is not None:
+            self.callout.allow(name, *(names if allowed is None else allowed))
+            options["token"] = self.callout.provider(name)
         client = self.clients[name] = SimClient(self._environment, name, names, urls, options)
         client.start()
         await wait_all_tasks_blocked()
@@ -227,8 +237,8 @@ def run_world(
     `options` are those of `World`: ``nodes``, ``config``, ``durability`` and ``sync_every_s`` (how often a disk that
     does not claim durability becomes durable all the same), ``sample_every_s``, ``record_messages``, ``capacity``:
     what each node can do (None: any amount of work, at once), and ``token_s``: for how long tokens are good (None:
-    nodes check no credentials). The same seed and scenario give the same trace in every process, if the scenario draws
-    random numbers from ``world.seeds`` only.
+    nodes check no credentials), or ``callout``: nodes ask one about tokens. The same seed and scenario give the same
+    trace in every process, if the scenario draws random numbers from ``world.seeds`` only.
 
     Passes on errors of the scenario, a node or a client, and raises `ScenarioTimeout` after `limit_s` virtual seconds.
     Notes on the error give the seed, the time, the faults injected so far, and the last lines of the nodes' logs.

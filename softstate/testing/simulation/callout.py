@@ -1,0 +1,117 @@
+"""A simulated callout, on a host of its own: nodes ask it, over the network, who presents a token.
+
+Nodes run the real authority and the real shell of callouts against it. Its answers hold for a minute.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any, Literal, TypeAlias, final
+
+import trio
+
+from softstate.auth.authority import RulesAuthority
+from softstate.auth.policy_file import read_policy
+from softstate.client.shell.token_provider import TokenProvider, TokenRequest
+from softstate.server.auth.callout import CalloutShell
+from softstate.server.bulkhead import Bulkhead
+from softstate.testing.network.network import SimNetwork
+from softstate.testing.network.stream import SimStream
+from softstate.testing.simulation.clocks import SimClock
+
+HOST, PORT = "localhost", 9000
+"""Where it listens: only on its own machine a node asks by http."""
+
+POLICY = f"""
+[auth.callout]
+url = "http://{HOST}:{PORT}/"
+secret_file = "none"
+"""
+
+SLOW_S = 1.5
+"""Time that it takes to answer while it is slow."""
+
+CalloutFault: TypeAlias = Literal["down", "slow", "hangs", "broken"]
+
+
+@final
+class SimCallout:
+    """Answers questions, and makes tokens: `provider` logs a subject in again with each call.
+
+    `names` are those that each subject may read and publish; `asked` counts the questions that were answered.
+    """
+
+    def __init__(self, network: SimNetwork) -> None:
+        self.fault: CalloutFault | None = None
+        self.names: dict[str, tuple[str, ...]] = {}
+        self.asked = 0
+        self.logins = 0
+        self._network = network
+        self._subjects: dict[str, str] = {}
+
+    def allow(self, subject: str, *names: str) -> None:
+        """Let a subject read and publish what these names cover, from its next answer on."""
+        self.names[subject] = names
+
+    def log_out(self, subject: str) -> None:
+        """Accept no token that a subject has now."""
+        self._subjects = {token: each for token, each in self._subjects.items() if each != subject}
+
+    def provider(self, subject: str) -> TokenProvider:
+        """Return the provider of a client whose tokens are this subject's."""
+
+        async def provide(_request: TokenRequest) -> str:
+            await trio.lowlevel.checkpoint()
+            self.logins += 1
+            token = f"login-{self.logins}-of-{subject}"
+            self._subjects[token] = subject
+            return token
+
+        return provide
+
+    def authority(self, host: str, clock: SimClock, bulkhead: Bulkhead) -> tuple[RulesAuthority, CalloutShell]:
+        """Return the authority of a node on a host, and the shell that it has to run."""
+        authority = RulesAuthority(read_policy(POLICY, "auth.toml").policy)
+        opener = self._network.opener(host)
+        return authority, CalloutShell(authority, lambda: b"secret", clock.now, clock.now, bulkhead, opener)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        await trio.serve_listeners(self._serve, [self._network.listen(HOST, PORT)])
+
+    async def _serve(self, stream: SimStream) -> None:
+        data = b""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while self.fault != "down":
+                end = data.find(b"\r\n\r\n") + 4
+                size = _length(data[:end]) if end >= 4 else 0
+                if end < 4 or len(data) < end + size:
+                    more = await stream.receive_some()
+                    if not more:
+                        return
+                    data += more
+                    continue
+                question, data = json.loads(data[end : end + size]), data[end + size :]
+                await self._answer(stream, question)
+        await stream.aclose()
+
+    async def _answer(self, stream: SimStream, question: dict[str, Any]) -> None:
+        if self.fault == "hangs":
+            await trio.sleep_forever()
+        if self.fault == "slow":
+            await trio.sleep(SLOW_S)
+        if self.fault == "down":
+            return
+        self.asked += 1
+        subject = self._subjects.get(question["credentials"])
+        said: dict[str, Any] = {"identity": None if subject is None else {"subject": subject}}
+        if subject is not None:
+            said["read"] = said["write"] = list(self.names.get(subject, ()))
+        body = b"<html>" if self.fault == "broken" else json.dumps(said).encode()
+        await stream.send_all(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+
+def _length(head: bytes) -> int:
+    (line,) = (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    return int(line.partition(b":")[2])
