@@ -346,3 +346,19 @@ def test_every_key_that_the_file_may_have_is_known_to_the_reader_of_policies() -
     flags = {argument.name.removeprefix("--").replace("-", "_") for argument in command.assemble_argument_collection()}
     assert {name for name in flags if not name.startswith(("no_", "*"))} - FLAGS_ONLY - {"auth"} <= FILE_KEYS
     assert not FILE_KEYS & POLICY_TABLES
+
+
+def test_the_check_prints_proxies_and_the_callout(
+    toml: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text("s" * 32)
+    others = (
+        '[auth.proxy]\ntrusted = ["10.0.0.0/8", "unix"]\n[auth.callout]\nurl = "https://a/"\nsecret_file = "secret"\n'
+    )
+    path = toml('listen = "127.0.0.1:0"\nstore = "memory:"\n' + POLICY + others)
+    assert run(["serve", "--check", "--config", path]) == 0
+    printed = capsys.readouterr().out
+    assert "proxies 10.0.0.0/8, unix: trusted for addresses alone" in printed
+    assert "callout https://a/: asked about tokens of no issuer (not asked now)" in printed

@@ -9,9 +9,12 @@ from typing import Annotated, Literal
 import trio
 from cyclopts import Parameter
 
+from softstate.auth.answers import Unasked
 from softstate.auth.authority import STATIC_ISSUER, RulesAuthority
+from softstate.auth.callout import CALLOUT_ISSUER
 from softstate.auth.identity import Grant
 from softstate.auth.patterns import pattern_of
+from softstate.auth.proxy import PROXY_ISSUER
 from softstate.auth.rules import Known
 from softstate.cli import exit_codes
 from softstate.cli.commands.token.options import Claims, Groups, claims_of
@@ -62,7 +65,13 @@ async def command(
         for failed, failure in (policy.failures | policy.problems).items():
             note(visible(f"issuer {failed}: {failure}"))
         authority = policy.authority
-        known, _ = authority.known(text, trio.current_time(), time.time())
+        try:
+            known, _ = authority.known(text, trio.current_time(), time.time())
+        except Unasked:
+            raise ConfigError(
+                "--token-file: a running node asks the callout whose token this is; say it yourself, with --sub and"
+                f" --issuer {CALLOUT_ISSUER}"
+            ) from None
     else:
         loaded = load_policy(auth, FILE_KEYS)
         authority = RulesAuthority(loaded.policy, loaded.keyrings)
@@ -74,20 +83,24 @@ def _subject(
     loaded: LoadedPolicy, sub: str, issuer: str | None, groups: tuple[str, ...], scopes: tuple[str, ...],
     claims: dict[str, object],
 ) -> Known:  # fmt: skip
-    names = [item.name for item in loaded.policy.issuers]
+    policy = loaded.policy
+    ceilings = {item.name: item.ceiling for item in policy.issuers}
+    if policy.proxy is not None and policy.proxy.subject_header:
+        ceilings[PROXY_ISSUER] = policy.proxy.ceiling
+    if policy.callout is not None:
+        ceilings[CALLOUT_ISSUER] = policy.callout.ceiling
     if issuer is None:
-        if len(names) != 1:
-            raise ConfigError(f"--issuer is missing: it must be one of {', '.join([*names, STATIC_ISSUER])}")
-        (issuer,) = names
+        if len(ceilings) != 1:
+            raise ConfigError(f"--issuer is missing: it must be one of {', '.join([*ceilings, STATIC_ISSUER])}")
+        (issuer,) = ceilings
     if issuer == STATIC_ISSUER:
         static = next((token for token in loaded.policy.tokens if token.name == sub), None)
         if static is None:
             raise ConfigError(f"--sub: there is no [[auth.token]] of the name {sub!r}")
         return Known(STATIC_ISSUER, sub, own=static.allow)
-    found = next((item for item in loaded.policy.issuers if item.name == issuer), None)
-    if found is None:
-        raise ConfigError(f"--issuer must be one of {', '.join([*names, STATIC_ISSUER])}, not {issuer!r}")
-    return Known(issuer, sub, frozenset(groups), frozenset(scopes), claims, ceiling=found.ceiling)
+    if issuer not in ceilings:
+        raise ConfigError(f"--issuer must be one of {', '.join([*ceilings, STATIC_ISSUER])}, not {issuer!r}")
+    return Known(issuer, sub, frozenset(groups), frozenset(scopes), claims, ceiling=ceilings[issuer])
 
 
 def _answer(authority: RulesAuthority, known: Known, action: Literal["read", "write"], name: str) -> int:

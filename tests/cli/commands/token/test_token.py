@@ -297,3 +297,51 @@ def test_a_static_token_needs_a_name_and_patterns(folder: Path, refusal: Refusal
 
 def test_an_unknown_command_is_answered_with_all_there_are(refusal: Refusal) -> None:
     assert "Available commands: key, make, show, test, static (see: softstate token --help)" in refusal("frob")
+
+
+# Subjects whom no token names -----------------------------------------------------------------------------------------
+
+OTHERS = """
+[auth.proxy]
+trusted = "unix"
+subject_header = "s"
+may_grant = ["users/"]
+[auth.callout]
+url = "https://app.example/"
+secret_file = "secret"
+[[allow]]
+who = "signed-in"
+read = ["users/{sub}/", "more/"]
+"""
+
+
+@pytest.fixture
+def others(folder: Path) -> Path:
+    secret = folder / "secret"
+    secret.touch(0o600)
+    secret.write_text("s" * 32)
+    (folder / "others.toml").write_text(OTHERS)
+    return folder / "others.toml"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "name", "allowed"), [("proxy", "users/u1/", True), ("proxy", "more/", False), ("callout", "more/", True)]
+)
+def test_it_answers_for_subjects_of_a_proxy_and_of_a_callout(
+    issuer: str, name: str, allowed: bool, others: Path, output: Output, refusal: Refusal
+) -> None:
+    words = ("test", "read", name, "--auth", str(others), "--sub", "u1", "--issuer", issuer)
+    if allowed:
+        (line,) = output(*words)
+        assert line.startswith(f"u1 of {issuer} may read {name}")
+    else:
+        assert "may not read" in refusal(*words, code=exit_codes.DENIED)
+
+
+def test_it_asks_no_callout(others: Path, folder: Path, refusal: Refusal) -> None:
+    (folder / "token").write_text("opaque")
+    said = refusal("test", "read", "a", "--auth", str(others), "--token-file", str(folder / "token"))
+    assert "a running node asks the callout whose token this is" in said
+    assert "--issuer is missing: it must be one of proxy, callout, static" in refusal(
+        "test", "read", "a", "--auth", str(others), "--sub", "u1"
+    )
