@@ -24,12 +24,14 @@ from softstate.position import Position
 from softstate.server.auth.gate import NodeGate
 from softstate.server.auth.warden import Warden
 from softstate.server.bulkhead import RETRY_S, Bulkhead
+from softstate.server.certificates import CertificateKeeper
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Admission, Kind
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.per_address import PerAddress
 from softstate.server.edge.pump import Pump
 from softstate.server.edge.stream_wire import RawSocket, StreamWire
+from softstate.server.edge.tls import TlsWire
 from softstate.server.edge.waits import waits_told
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.hub import Hub
@@ -104,6 +106,7 @@ class Node:
         authority: Authority = EVERYBODY_MAY_ALL,
         wall: Callable[[], float] = time.time,
         resident: Callable[[], int] = resident_bytes,
+        certificate: CertificateKeeper | None = None,
     ) -> None:
         self.config = config.check()
         self.store = store
@@ -149,6 +152,7 @@ class Node:
         self.access.writes.check = self.warden.check_room
         self.access.follower.learn = partial(self.warden.learn, store)
         self._wall = wall
+        self.certificate = certificate
         self.terms = CurrentTerms(self.node_id, config, store, self.leases, now)
         """The terms that clients are told now."""
         self.handshakes, self.polls = self.terms.handshakes, self.terms.polls
@@ -159,14 +163,9 @@ class Node:
         self._untold: deque[tuple[Lease, Reason, int]] = deque()
         self._sweep_rest = trio.CancelScope()
         self.memory = MemoryWatch(
-            config.memory_max,
-            self.leases,
-            lambda: self.connections,
-            self._outboxes,
-            self._revoke,
-            self._limited,
-            resident,
-        )
+            config.memory_max, self.leases, lambda: self.connections, self._outboxes, self._revoke, self._limited,
+            resident, tls=certificate is not None,
+        )  # fmt: skip
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
         self.patience = Patience(self.bulkhead)
@@ -251,6 +250,7 @@ class Node:
             **self.memory.statistics(),
             "bugs": self.bulkhead.bugs,
             "revocations": len(self.gate.authority.revocations),
+            **(self.certificate.statistics() if self.certificate is not None else {}),
         }
 
     async def status(self) -> dict[str, Any]:
@@ -387,6 +387,8 @@ class Node:
             wire.close()  # those that are told already may take seconds to leave: this one gets no answer
             return
         full = self.connections >= config.connections_max
+        if self.certificate is not None:
+            wire = TlsWire(wire, self.certificate.tls)
         peer = self.http.open(wire, name, waited_s)
         if full:
             message = f"too many connections, the limit (connections_max) is {config.connections_max}"

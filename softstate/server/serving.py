@@ -14,6 +14,7 @@ import trio
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.errors import ConfigError
 from softstate.server.bulkhead import Bulkhead
+from softstate.server.certificates import CertificateKeeper, files_of
 from softstate.server.clock import node_clock
 from softstate.server.config import ServerConfig
 from softstate.server.config.server_config import FILE_KEYS
@@ -40,7 +41,8 @@ async def serve(
     config = fit_connections(config.check(), raise_limit())
     config = replace(config, memory_max=config.memory_max or default_max())
     now, bulkhead = node_clock(), Bulkhead()
-    keeper = _keeper(config, now, bulkhead)
+    keeper, files = _keeper(config, now, bulkhead), files_of(config)
+    certificate = None if files is None else CertificateKeeper(files, bulkhead)
     bound = await bind(config.host, config.port, shared=shared)
     try:
         store = await open_store(
@@ -54,9 +56,11 @@ async def serve(
             position = await first_position(store)
             _check_durable(config, store)
             authority = EVERYBODY_MAY_ALL if keeper is None else keeper.authority
-            node = Node(config, store, position, now=now, bulkhead=bulkhead, authority=authority)
+            node = Node(
+                config, store, position, now=now, bulkhead=bulkhead, authority=authority, certificate=certificate
+            )
             node.addresses += map(name_of, bound)
-            async with _kept(keeper):
+            async with _kept(keeper, certificate):
                 listeners = listen(bound, config.host, config.port)
                 await node.run(listeners, started=partial(task_status.started, node))
         finally:
@@ -76,13 +80,13 @@ def _keeper(config: ServerConfig, now: Callable[[], float], bulkhead: Bulkhead) 
 
 
 @asynccontextmanager
-async def _kept(keeper: PolicyKeeper | None) -> AsyncIterator[None]:
-    """Keep rules and keys up to date in this block, which begins once keys were asked for."""
-    if keeper is None:
-        yield
-        return
+async def _kept(keeper: PolicyKeeper | None, certificate: CertificateKeeper | None) -> AsyncIterator[None]:
+    """Keep rules, keys and certificate up to date in this block, which begins once keys were asked for."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(keeper.run)
+        if keeper is not None:
+            await nursery.start(keeper.run)
+        if certificate is not None:
+            nursery.start_soon(certificate.run)
         yield
         nursery.cancel_scope.cancel()
 

@@ -12,6 +12,8 @@ from tests.kit.fake_socket import FakeSocket
 class FakeWire(FakeSocket):
     """Implements `softstate.server.edge.wire.Wire`. Its peer is told at once; `turns` counts calls of `again`."""
 
+    secure = False
+
     def __init__(self, free_bytes: float = math.inf) -> None:
         super().__init__(free_bytes)
         self.incoming = b""

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -58,17 +59,19 @@ class Server:
         self.store = store or f"sqlite:{directory / 'softstate.db'}"
         self.options = options
         self.process: subprocess.Popen[str] | None = None
+        self.trusts: ssl.SSLContext | None = None
+        """The authority that clients trust, if the node speaks TLS."""
         self.line = ""
         self.log = ""
         """The log of the process that ended last."""
 
     @property
     def http(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if 'tls_cert' in self.options else ''}://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws{'s' if 'tls_cert' in self.options else ''}://127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
         flags = {"listen": f"127.0.0.1:{self.port}", "store": self.store, **self.options}
@@ -119,7 +122,7 @@ class Server:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.http + path, data, headers or {}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
+            with urllib.request.urlopen(request, timeout=WAIT_S, context=self.trusts) as reply:
                 return reply.status, _json(reply.read()), {k.lower(): v for k, v in reply.headers.items()}
         except urllib.error.HTTPError as error:
             with error:
@@ -168,7 +171,12 @@ class ForeignClient:
         self._stack = contextlib.ExitStack()
         self.socket: ClientConnection = self._stack.enter_context(
             connect(
-                f"{server.url}/v1/ws", subprotocols=protocols, open_timeout=WAIT_S, close_timeout=1, compression=None
+                f"{server.url}/v1/ws",
+                subprotocols=protocols,
+                open_timeout=WAIT_S,
+                close_timeout=1,
+                compression=None,
+                ssl=server.trusts,
             )
         )
         self.notified = 0

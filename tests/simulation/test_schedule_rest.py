@@ -113,9 +113,9 @@ def test_k4_no_decision_reads_a_wall_clock() -> None:
                     read.add(f"{path.name}: from {node.module}")
                 elif re.match(r"(time|datetime)\.", name) and name.split(".")[-1] in wall:
                     read.add(f"{path.name}: {name}")
-    # The Date of HTTP replies, which no decision reads; the gate's: tokens tell their times by it (P-AUTH-3); and that
-    # of questions to a callout, which are signed with their time.
-    assert read == {"date.py: time.time", "keeper.py: time.time", "node.py: time.time"}
+    # The Date of HTTP replies, which no decision reads; the gate's: tokens tell their times by it (P-AUTH-3); that of
+    # questions to a callout, which are signed with their time; and that of certificates, which end by it.
+    assert read == {f"{name}.py: time.time" for name in ("certificates", "date", "keeper", "node")}
 
 
 @pytest.mark.parametrize("how", ["down", "slow", "hanging"])

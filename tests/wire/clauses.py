@@ -615,6 +615,13 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "server/storage/test_unchanged.py::test_while_the_store_is_slow_polls_are_answered_with_growing_ages_for_half_of_a_timeout",
         "server/fanout/test_known_versions.py::test_an_answer_that_is_older_than_a_change_that_has_passed_teaches_nothing",
     ),
+    "P-HTTP-18": (
+        "server/edge/test_tls.py::test_what_is_no_tls_gets_an_answer_and_is_read_until_its_end",
+        "server/edge/test_tls.py::test_the_context_may_be_another_one_for_those_to_come",
+        "server/http/test_origin.py::test_a_page_of_the_node_itself_is_of_its_scheme",
+        "processes/test_tls.py::test_handshakes_that_break_off_end_nothing_else",
+        "processes/test_tls.py::test_certificates_change_under_load_and_nobody_is_dropped",
+    ),
     # The client
     "P-CLI-1": (
         "client/machine/test_paths.py::test_the_next_poll_comes_when_the_node_says_or_after_the_interval_with_jitter",

@@ -39,6 +39,11 @@ async def serve(
         from softstate.cli.processes.rehearsal import rehearse  # noqa: PLC0415 - a node does without it
 
         await rehearse(config, shared=options.workers > 1)
+        certificate = ""
+        if config.tls_cert:
+            from softstate.cli.terminal.certificate_report import describe_certificate  # noqa: PLC0415 - only for TLS
+
+            certificate = describe_certificate(config)
         store = plain(shown(config.store))
         valid = f"The configuration is valid: listen {config.host}:{config.port}, store {store}, role {config.role}."
         if config.auth:
@@ -47,6 +52,8 @@ async def serve(
             await report_policy(Path(config.auth), valid, in_config=config.auth_in_config)
         else:
             print(valid)
+        if certificate:
+            print(certificate)
         return exit_codes.OK
     configure_logging(options.log_format, verbose=options.verbose)
     if options.workers == 1:

@@ -31,6 +31,8 @@ BASIC = frozenset(
         "origin",
         "allow_host",
         "auth",
+        "tls_cert",
+        "tls_key",
         "ttl",
         "memory_max",
         "drain",
@@ -110,6 +112,10 @@ class ServeOptions:
 
     auth: Annotated[str, Parameter(help=_text("auth"), metavar="FILE", show_default=False)] = ""
 
+    tls_cert: Annotated[str, Parameter(help=_text("tls_cert"), metavar="FILE", show_default=False)] = ""
+
+    tls_key: Annotated[str, Parameter(help=_text("tls_key"), metavar="FILE", show_default=False)] = ""
+
     plaintext_ok: Annotated[str, Parameter(metavar="REASON", show_default=False)] = ""
     """Why tokens may come in plain text from other machines, such as "TLS ends in front"."""
 
@@ -151,6 +157,8 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         allow_host=options.allow_host,
         auth=options.auth,
         auth_in_config=bool(options.auth) and options.auth == options.config,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
         ttl_ms=round(options.ttl * 1_000),
         memory_max=options.memory_max,
         drain_s=options.drain,
@@ -173,10 +181,11 @@ def _check_reach(options: ServeOptions, host: str) -> None:
             "publish everything. Say who may what with --auth FILE, listen on 127.0.0.1, put a proxy that "
             "authenticates in front, or accept it with --allow-anonymous"
         )
-    if not options.plaintext_ok:
+    if not (options.plaintext_ok or options.tls_cert):
         raise ConfigError(
-            f"listen: {host} is reachable from other machines, and this version has no TLS of its own: tokens would be "
-            "read on the way. Put a proxy that ends TLS in front, and say so: --plaintext-ok 'TLS ends in front'"
+            f"listen: {host} is reachable from other machines, and without TLS tokens would be read on the way. Give a "
+            "certificate with --tls-cert FILE; or put a proxy that ends TLS in front, and say so: "
+            "--plaintext-ok 'TLS ends in front'"
         )
 
 

@@ -72,6 +72,8 @@ async def run_node(
                 nursery.start_soon(run.drain_on_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(run.drain_after, drain_after, nursery.cancel_scope)
                 nursery.start_soon(run.serve, nursery)
+                if config.tls_cert:
+                    nursery.start_soon(run.reload_on_signals)
         finally:
             for timer in run.timers:
                 timer.cancel()
@@ -119,6 +121,13 @@ class _Run:
         await self._stop(scope)
         await anext(signals)
         self._abort(scope)
+
+    async def reload_on_signals(self) -> None:
+        """Have the certificate loaded again at each SIGHUP."""
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                if self.node is not None and self.node.certificate is not None:
+                    self.node.certificate.reload()
 
     async def drain_after(self, condition: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """Drain once `condition` returns, which counts as no signal: our parent may have got the same one as we."""

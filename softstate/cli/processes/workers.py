@@ -28,7 +28,7 @@ from softstate.cli.exit_codes import Failure
 from softstate.cli.processes.child import START_S_MAX, Lines, child
 from softstate.cli.processes.node_process import LogFormat
 from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of
-from softstate.cli.terminal.announcement import announcement, tell_reach, warn
+from softstate.cli.terminal.announcement import announcement, tell_reach, urls_of, warn
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
 from softstate.server.listeners import bind, close, listen, name_of
@@ -60,6 +60,8 @@ async def supervise(config: ServerConfig, workers: int, log_format: LogFormat, *
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, run.scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run.drain_on_signals, signals)
+                if config.tls_cert:
+                    nursery.start_soon(run.pass_on_reloads)
                 await run.run()
                 run.scope.cancel()
     if run.failed is not None:
@@ -123,6 +125,7 @@ class _Supervisor:
     aborted: bool = False
     failed: Failed | None = None
     _serving: bool = False
+    _processes: dict[int, trio.Process] = field(default_factory=dict)
     _stopping: trio.Event = field(default_factory=trio.Event)
 
     async def run(self) -> None:
@@ -137,7 +140,8 @@ class _Supervisor:
                     starting.start_soon(nursery.start, self._keep, number)
             self._serving = True
             role = f"role {self.config.role}, {self.count} workers"
-            print(announcement(self.addresses, role, first.store, first.durability, first.topics), flush=True)
+            urls = urls_of(self.config, self.addresses)
+            print(announcement(urls, role, first.store, first.durability, first.topics), flush=True)
             warn(first.warnings)
             tell_reach(self.config)
 
@@ -153,6 +157,13 @@ class _Supervisor:
                 log.error("workers killed", because="they did not drain", within_s=limit_s)
         self.aborted = True
         self.scope.cancel()
+
+    async def pass_on_reloads(self) -> None:
+        """Have all workers load the certificate again at each SIGHUP."""
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                for process in self._processes.values():
+                    process.send_signal(signal.SIGHUP)
 
     async def _keep(self, number: int, task_status: trio.TaskStatus[Listening]) -> None:
         """Keep one worker running; its first report goes to `task_status`. If it fails to start at all, end all.
@@ -203,8 +214,10 @@ class _Supervisor:
             settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
             report = await _report(process, settings, within_s)
             if isinstance(report, Listening):
+                self._processes[number] = process
                 serves(report, process.pid)
                 report = Failed(ending(await process.wait()), exit_codes.UNAVAILABLE)
+            self._processes.pop(number, None)
             nursery.cancel_scope.cancel()
         return report
 

@@ -17,17 +17,29 @@ async def announce(node: Node) -> None:
     """Print the addresses of a node that listens, and what is in its store."""
     topics = await node.topic_count()
     print(
-        announcement(node.addresses, f"role {node.config.role}", node.store_name, str(node.durability), topics),
+        announcement(
+            urls_of(node.config, node.addresses),
+            f"role {node.config.role}",
+            node.store_name,
+            str(node.durability),
+            topics,
+        ),
         flush=True,
     )
     warn(node.store.warnings)
     tell_reach(node.config)
 
 
-def announcement(addresses: Sequence[str], role: str, store: str, durability: str, topics: int) -> str:
-    """Return the line with the addresses, the role and the store of a node or a group of workers."""
+def urls_of(config: ServerConfig, addresses: Sequence[str]) -> list[str]:
+    """Return where a node that listens on these addresses is reached."""
+    scheme = "https" if config.tls_cert else "http"
+    return [f"{scheme}://{address}" for address in addresses]
+
+
+def announcement(urls: Sequence[str], role: str, store: str, durability: str, topics: int) -> str:
+    """Return the line with the URLs, the role and the store of a node or a group of workers."""
     return visible(
-        f"softstate listens on {', '.join('http://' + address for address in addresses)} "
+        f"softstate listens on {', '.join(urls)} "
         f"({role}); store {store}, {durability}, {topics} topic{'' if topics == 1 else 's'}"
     )
 

@@ -64,6 +64,11 @@ class ServerConfig:
         " may be repeated. Any other gets 403, unless the policy gives nothing without a token.",
     ] = ()
 
+    tls_cert: Annotated[
+        str, "The node's certificate, as PEM with the chain behind it: with it, the port speaks TLS, and nothing else."
+    ] = ""
+    tls_key: Annotated[str, "The key of that certificate, as PEM; by default it is in the same file."] = ""
+
     auth: Annotated[
         str,
         "The policy file: who may read and publish what. Without one, anyone may everything. Its tables may be in the"
@@ -283,6 +288,8 @@ class ServerConfig:
             raise ConfigError(
                 "subscriptions_per_identity_max must be 0 or at least subscriptions_max: one session may hold so many"
             )
+        if self.tls_key and not self.tls_cert:
+            raise ConfigError("tls_key is of no use alone: name the certificate with --tls-cert FILE")
         spelt = replace(
             self, origins=tuple(map(allowed_origin, self.origins)), allow_host=tuple(map(allowed_host, self.allow_host))
         )

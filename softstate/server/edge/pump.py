@@ -39,6 +39,8 @@ class SocketWire:
 
     __slots__ = ("_fd", "_pump", "_wanted", "peer", "try_send")
 
+    secure = False
+
     def __init__(self, fd: int, pump: Pump) -> None:
         self.peer: Peer | None = None
         # The system call itself, without a frame of Python around it: with the slots of the session's machine that is

@@ -43,6 +43,8 @@ class RawSocket(Protocol):
 class StreamWire:
     """Implements `softstate.server.edge.wire.Wire` on a stream. `drive` tells its peer, until that closes it."""
 
+    secure = False
+
     def __init__(self, stream: RawSocket, name: str, bulkhead: Bulkhead) -> None:
         self.peer: Peer | None = None
         self.try_send = stream.try_send

@@ -29,6 +29,10 @@ class Wire(Protocol):
     """The connection on it. Another may take its place, as at an upgrade: then reading is asked for, and no writing."""
 
     @property
+    def secure(self) -> bool:
+        """Whether TLS protects it as far as this node."""
+
+    @property
     def try_send(self) -> Callable[[bytes | memoryview], int]:
         """Write what can be written without waiting; return how many bytes were taken.
 

@@ -26,18 +26,18 @@ _REQUEST_HEADERS = "Accept, Authorization, Content-Type, If-Match, If-None-Match
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def check_origin(request: Request, origins: Collection[str], *, known_host: bool) -> str | None:
+def check_origin(request: Request, origins: Collection[str], *, known_host: bool, secure: bool = False) -> str | None:
     """Return the request's Origin, if any. Raises `Refused` (403) unless it is one of `origins`, or same-origin.
 
     Same-origin counts only with a `known_host`: else the page's owner may have chosen the name (DNS rebinding). A
-    request that its browser calls cross-site needs one of `origins`.
+    request that its browser calls cross-site needs one of `origins`. With `secure`, it came by TLS of this node.
     """
     origin = request.header("origin")
     if origin is not None and (origin in origins or origin_of(origin) in origins):
         return origin
     if "cross-site" in (request.header("sec-fetch-site") or "").lower():
         raise _denied("pages of other sites may not talk to this node: start it with --origin and the page's origin")
-    if origin is None or (known_host and _same(origin, request.header("host") or "")):
+    if origin is None or (known_host and _same(origin, request.header("host") or "", secure=secure)):
         return origin
     shown = repr(origin[:SHOWN_CHARS_MAX])
     raise _denied(f"pages of origin {shown} may not talk to this node: start it with --origin")
@@ -47,12 +47,12 @@ def _denied(message: str) -> Refused:
     return Refused(403, Denied(message, why="origin"))
 
 
-def _same(origin: str, host: str) -> bool:
-    # The scheme is not compared: behind a proxy that terminates TLS, only the page knows it.
+def _same(origin: str, host: str, *, secure: bool) -> bool:
+    # A request in plain text may have come by https to a proxy that ends TLS: only the page knows.
     scheme, separator, authority = origin.lower().partition("://")
     port = _DEFAULT_PORTS.get(scheme)
     page, node = host_of(authority), host_of(host)
-    if not separator or port is None or page is None or node is None:
+    if not separator or port is None or page is None or node is None or (secure and scheme != "https"):
         return False
     return page.name == node.name and (page.port or port) == (node.port or port)
 

@@ -70,12 +70,16 @@ class Plan:
     codec: Codec | None = None
 
 
-def _plan(request: Request, head: RequestHead, config: ServerConfig, ambient: bool) -> Plan:
-    """Check by which name the node was called, and the page that calls. Raises `Refused`."""
+def _plan(request: Request, head: RequestHead, config: ServerConfig, ambient: bool, secure: bool) -> Plan:
+    """Check by which name the node was called, and the page that calls. Raises `Refused`.
+
+    All connections of a node are `secure`, or none is, so that this holds for each that sends the same head.
+    """
     known_host = not ambient or is_known_host(request, config.allow_host)
     if not known_host and request.path not in EXEMPT:
         check_host(request, config.allow_host)
-    plan = head.plan = Plan(check_origin(request, config.origins, known_host=known_host), ambient)
+    origin = check_origin(request, config.origins, known_host=known_host, secure=secure)
+    plan = head.plan = Plan(origin, ambient)
     return plan
 
 
@@ -180,7 +184,7 @@ class HttpPeer(HttpChannel):
             ambient = self._context.gate.ambient
             plan: Plan | None = head.plan
             if plan is None or plan.ambient is not ambient:
-                plan = _plan(request, head, self._context.config, ambient)
+                plan = _plan(request, head, self._context.config, ambient, self._wire.secure)
             self._origin = plan.origin
             if request.path == WEBSOCKET_PATH:
                 self._handshake = self._check_handshake(request, head, plan)

@@ -20,6 +20,9 @@ LOOK_S = 5.0
 CONNECTION_BYTES = 2_000
 """A connection, beside its lease: 1,760 (`python -m bench.measure.holdings`). The kernel's buffers are not in it."""
 
+TLS_BYTES = 18 * 1024
+"""TLS of a connection (`python -m bench tls`)."""
+
 SUMMED_PER_TURN = 4_096
 """Connections whose pending bytes are added up in one turn of the loop: about 1 ms."""
 
@@ -40,7 +43,7 @@ class MemoryWatch:
 
     `connections` counts what is open, `queues` returns what waits for each of them, `revoke` ends leases as
     `overloaded`, `limited` notes that this was done. `resident` tells the memory of this process, in bytes, and before
-    anything is held what a node takes by itself.
+    anything is held what a node takes by itself. `tls` tells that connections are sealed.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class MemoryWatch:
         revoke: Callable[[Sequence[Lease]], None],
         limited: Callable[[str], None],
         resident: Callable[[], int] = resident_bytes,
+        *,
+        tls: bool = False,
     ) -> None:
         self.pressure = Pressure(most)
         self.parts: dict[str, int] = {}
@@ -60,6 +65,7 @@ class MemoryWatch:
         """Leases that were ended."""
         self._leases = leases
         self._connections = connections
+        self._connection_bytes = CONNECTION_BYTES + (TLS_BYTES if tls else 0)
         self._queues = queues
         self._revoke = revoke
         self._limited = limited
@@ -88,7 +94,7 @@ class MemoryWatch:
         leases, pressure = self._leases, self.pressure
         counts = leases.statistics()
         held = weight_parts(counts)
-        connections = self._connections() * CONNECTION_BYTES
+        connections = self._connections() * self._connection_bytes
         self.parts = {"base": self._base, **held, "connections": connections, "pending": pending}
         changed = pressure.look(sum(self.parts.values()), self._resident())
         weight = sum(held.values())

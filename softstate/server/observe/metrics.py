@@ -68,6 +68,9 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
     "head_reads": ("counter", "Head reads, for renewals and to know how old that is which the hub has passed on."),
     "store_reopened": ("counter", "Times that the store was opened again."),
     "revocations": ("gauge", "Subjects, tokens and keys whose credentials are revoked."),
+    "tls_expires_seconds": ("gauge", "Time until the node's certificate ends."),
+    "tls_handshakes": ("counter", "Handshakes of TLS that were completed."),
+    "tls_refused": ("counter", "Handshakes of TLS that were refused: no TLS, or none that both sides agree on."),
     "bugs": ("counter", "Errors that nobody foresaw, each contained in one request or connection."),
     "store_rewinds": ("counter", "Times that its history was found to be another."),
 }

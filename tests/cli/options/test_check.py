@@ -15,6 +15,7 @@ from softstate.cli.commands.store import COMMANDS as STORE_COMMANDS
 from softstate.cli.options.layers import PREFIX
 from softstate.errors import ConfigError
 from softstate.store import check_url
+from tests.kit.certificates import Authority
 
 
 @pytest.fixture(autouse=True)
@@ -270,3 +271,16 @@ def test_a_file_without_an_end_is_no_configuration(check: Callable[..., tuple[in
     assert "/dev/zero is longer than 1000000 characters: name a configuration file" in text
     (tmp_path / "node.toml").write_text("#" * 999_999 + "\n")
     assert check("--config", "node.toml")[0] == 0
+
+
+def test_check_tells_of_the_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority = Authority(tmp_path)
+    words = ["serve", "--check", "--listen", "127.0.0.1:0", "--store", "memory:"]
+    for days, end in ((40, "ends in 40.0 days\n"), (5, "ends in 5.0 days: renew it\n")):
+        pair = authority.node(days=(-1, days + 0.01))
+        assert run([*words, "--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]) == 0
+        output = capsys.readouterr().out
+        assert "for localhost, 127.0.0.1, node.example" in output
+        assert output.endswith(end)
+    assert run([*words, "--tls-cert", str(pair.cert)]) == 2
+    assert "--tls-key" in capsys.readouterr().err

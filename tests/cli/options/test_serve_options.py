@@ -277,6 +277,14 @@ def test_a_variable_whose_name_has_a_line_end_is_refused_in_one_line(
     assert "'SOFTSTATE_\\nX'" in refusal()
 
 
+def test_tls_is_reason_enough_to_take_tokens_from_other_machines(refusal: Callable[..., str]) -> None:
+    config = configured("--listen", "0.0.0.0:8700", "--auth", "a.toml", "--tls-cert", "c.pem", "--tls-key", "k.pem")
+    assert (config.tls_cert, config.tls_key) == ("c.pem", "k.pem")
+    assert "--tls-cert" in refusal("--listen", "0.0.0.0:8700", "--auth", "a.toml")
+    assert "--auth" in refusal("--listen", "0.0.0.0:8700", "--tls-cert", "c.pem"), "TLS alone keeps nobody out"
+    assert "--tls-cert" in refusal("--tls-key", "k.pem")
+
+
 # The policy in the configuration file ---------------------------------------------------------------------------------
 
 OPTIONS = 'ttl = "30s"\nworkers = 1\norigin = ["http://a"]\n'

@@ -15,7 +15,7 @@ from softstate.errors import Overloaded
 from softstate.lease import Lease, LeaseTable
 from softstate.lease.weight import GROUP_BYTES, MEMORY_RETRY_MS, NAME_BYTES, SESSION_BYTES
 from softstate.server.bulkhead import Bulkhead
-from softstate.server.memory.watch import CONNECTION_BYTES, LOOK_S, MemoryWatch
+from softstate.server.memory.watch import CONNECTION_BYTES, LOOK_S, TLS_BYTES, MemoryWatch
 from tests.kit.node_rig import node
 from tests.kit.silent_sink import SilentSink
 
@@ -31,7 +31,7 @@ class Queue:
 class Rig:
     """A lease table and its watch; a test sets the resident memory, and how many connections there are."""
 
-    def __init__(self, most: int, resident: int = 0) -> None:
+    def __init__(self, most: int, resident: int = 0, *, tls: bool = False) -> None:
         self.resident = resident
         self.connections = 0
         self.queues = 0
@@ -46,6 +46,7 @@ class Rig:
             self._revoke,
             self.limited.append,
             lambda: self.resident,
+            tls=tls,
         )
 
     def _revoke(self, leases: object) -> None:
@@ -78,6 +79,13 @@ async def test_all_that_is_held_is_counted() -> None:
         "memory_max_bytes": 10**6, "memory_used_bytes": 200_000, "memory_revoked": 0,
     }  # fmt: skip
     assert rig.table.weight_max == 900_000 - 200_000 + SESSION_BYTES + 3 * EACH
+
+
+async def test_connections_with_tls_count_for_more() -> None:
+    rig = Rig(10**6, tls=True)
+    rig.connections = 2
+    await rig.watch.look()
+    assert rig.watch.parts["connections"] == 2 * (CONNECTION_BYTES + TLS_BYTES)
 
 
 async def test_from_nine_tenths_on_nothing_new_is_taken_and_below_it_is_again() -> None:

@@ -1,0 +1,392 @@
+"""TLS on a wire: a filter of bytes between a socket and its connection, which knows nothing of it.
+
+OpenSSL works on two buffers in memory, and this moves bytes between them and the socket. An `ssl.SSLSocket` would not
+do: one whose `send` was interrupted has sealed bytes that its caller may take back, and would send them in the place of
+the next ones. Here what is sealed is always sent, and in order: as much as was sealed counts as taken, so that the
+outbox replaces none of it. Only the last byte of all counts as not taken until the socket has everything. So a peer
+that is owed something is *congested* for its connection with TLS as without, and what follows the last byte (the end)
+does not come too early.
+
+The handshake is made as the connection reads, and so has the time of a request's head. Its errors end the connection,
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from enum import Enum, auto
+from typing import final
+
+import structlog
+import trio
+
+from softstate.server.edge.wire import Peer, Wire
+
+RECORD_BYTES = 16 * 1024
+"""Bytes that are sealed at once, at most: those of one record. What waits beyond it can still be replaced."""
+
+RECEIVE_BYTES = RECORD_BYTES + 512
+"""Bytes that are received at once, at most: one record is whole in them, with its padding."""
+
+SEALED_BYTES_MAX = 64 * 1024
+"""Sealed bytes that may wait for the socket. A handshake and a record are a third of it; a peer that goes beyond has
+asked for answers of TLS itself (KeyUpdate) and does not read them."""
+
+LINGER_BYTES_MAX = 64 * 1024
+"""Bytes that a peer may go on sending whose handshake was refused; all of them are thrown away."""
+
+GONE = (OSError, trio.BrokenResourceError)
+"""Errors that a write raises once the connection is gone."""
+
+PLAIN_TEXT = "this port speaks TLS: use https:// or wss://"
+
+_PLAIN_BODY = b'{"code":"invalid","message":"%s"}' % PLAIN_TEXT.encode()
+PLAIN_REPLY = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_PLAIN_BODY), _PLAIN_BODY)
+)
+"""The answer, in plain text, to HTTP that comes without TLS (P-HTTP-18)."""
+
+_NOTHING = memoryview(b"")
+
+log = structlog.get_logger("softstate.tls")
+
+
+@final
+class Tls:
+    """The TLS of one node. `context` is used by the handshakes to come; another may take its place at any time."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+        self.handshakes = 0
+        """Handshakes that were completed."""
+        self.refused = 0
+        """Handshakes that were not: it was no TLS, or none that both sides can agree on."""
+
+    def note_refused(self, because: str) -> None:
+        """Count a handshake that was refused."""
+        self.refused += 1
+        log.debug("no TLS handshake", because=because)
+
+
+class _Step(Enum):
+    SHAKE = auto()
+    """The handshake is under way."""
+    OPEN = auto()
+    SHUT = auto()
+    """The end was sent, and what is received means nothing any more."""
+    REFUSED = auto()
+    """The handshake was refused; the peer may read why, and what it still sends is thrown away."""
+    OVER = auto()
+    """The socket is closed, or no more can be read from it."""
+
+
+@final
+class TlsWire:
+    """A wire with TLS on another. Implements `softstate.server.edge.wire.Wire`, and is the peer of the wire below."""
+
+    __slots__ = (
+        "_again", "_credit", "_ended", "_incoming", "_linger_bytes", "_object", "_outgoing", "_reading", "_rest",
+        "_seal", "_sealed", "_send", "_step", "_tls", "_unread", "_wire", "_writing", "peer",
+    )  # fmt: skip
+
+    secure = True
+
+    def __init__(self, wire: Wire, tls: Tls) -> None:
+        self.peer: Peer | None = None
+        self._tls = tls
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = tls.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._seal, self._sealed, self._send = self._object.write, self._outgoing.read, wire.try_send
+        self._step = _Step.SHAKE
+        self._rest = _NOTHING
+        """Sealed bytes that the socket has not taken."""
+        self._credit = False
+        """Whether the last byte that was offered is sealed, and counted as not taken."""
+        self._unread = False
+        """Whether something that was received has not been read, or may not have been."""
+        self._ended = False
+        """Whether the peer has said that it sends no more."""
+        self._linger_bytes = LINGER_BYTES_MAX
+        # The wishes of the peer. The socket is read during the handshake in any case.
+        self._reading = True
+        self._writing = self._again = False
+        self._wire = wire
+        wire.peer = self
+
+    # The wire of its peer -------------------------------------------------------------------------------------------
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """See `Wire.try_send`. Data that begin something new are two bytes at least."""
+        if self._step is _Step.OPEN and not (self._rest or self._credit) and 0 < len(data) <= RECORD_BYTES:
+            self._seal(data)
+            sealed = self._sealed()
+            try:
+                taken = self._send(sealed)
+            except BlockingIOError:
+                taken = 0
+            if taken == len(sealed):
+                return len(data)
+            self._keep(memoryview(sealed)[taken:])
+            self._credit = True
+            return len(data) - 1
+        return self._send_portions(data)
+
+    def _send_portions(self, data: bytes | memoryview) -> int:
+        if self._step in (_Step.SHAKE, _Step.REFUSED):
+            return 0
+        if self._step is not _Step.OPEN:
+            raise BrokenPipeError("the connection was closed")
+        if not self._flush() or not data:
+            return 0
+        if self._credit:
+            self._credit = False
+            return 1
+        view, sent = memoryview(data), 0
+        while sent < len(data):
+            sent += self._seal(view[sent : sent + RECORD_BYTES])
+            if not self._flush():
+                self._credit = sent == len(data)
+                return sent - self._credit
+        return sent
+
+    def receive(self, max_bytes: int) -> bytes:
+        """See `Wire.receive`. A connection that breaks off counts as one that ends: HTTP tells by itself what is cut.
+
+        Once it is shut, what is received means nothing.
+        """
+        if self._step is _Step.SHAKE:
+            self._shake()
+        match self._step:
+            case _Step.OPEN:
+                return self._read(max_bytes)
+            case _Step.SHUT:
+                return self._wire.receive(max_bytes)
+            case _Step.OVER:
+                return b""
+        raise BlockingIOError
+
+    def want_read(self, wanted: bool) -> None:
+        """See `Wire.want_read`."""
+        self._reading = wanted
+        if self._step not in (_Step.SHAKE, _Step.REFUSED):
+            self._wire.want_read(wanted)
+            if wanted and self._unread:
+                self._wire.again()
+
+    def again(self) -> None:
+        """See `Wire.again`."""
+        self._again = True
+        self._wire.again()
+
+    def want_write(self, wanted: bool) -> None:
+        """See `Wire.want_write`."""
+        self._writing = wanted
+        self._set_writing()
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """See `Wire.start_soon`."""
+        self._wire.start_soon(task)
+
+    def hung_up(self) -> bool:
+        """See `Wire.hung_up`."""
+        return self._ended or self._step is _Step.OVER or self._wire.hung_up()
+
+    def shut(self) -> None:
+        """See `Wire.shut`."""
+        if self._step is _Step.OPEN:
+            self._step = _Step.SHUT
+            self._notify_close()
+            with suppress(*GONE):  # it is read until its end all the same
+                self._flush()
+
+    def close(self) -> None:
+        """See `Wire.close`."""
+        if self._step is _Step.OPEN and not self._rest:
+            self._notify_close()
+            with suppress(*GONE):
+                self._flush()
+        self._step = _Step.OVER
+        self.peer = None
+        self._wire.close()
+
+    # The peer of the wire below -------------------------------------------------------------------------------------
+
+    def readable(self) -> None:
+        """See `Peer.readable`."""
+        if self._step is _Step.SHAKE:
+            self._shake()
+            if self._step is _Step.SHAKE:
+                return
+        if self._step is _Step.REFUSED:
+            self._throw_away()
+        again, self._again = self._again, False
+        peer = self.peer
+        if self._step is _Step.REFUSED:
+            return
+        if peer is None:
+            self.close()
+        elif self._reading or again:
+            peer.readable()
+        elif self._step is _Step.OVER:
+            peer.end()
+
+    def writable(self) -> None:
+        """See `Peer.writable`."""
+        try:
+            flushed = self._flush()
+        except GONE:
+            self.end()
+            return
+        if flushed and self._writing and self._step is _Step.OPEN and self.peer is not None:
+            self.peer.writable()
+
+    def end(self) -> None:
+        """See `Peer.end`."""
+        if self.peer is not None:
+            self.peer.end()
+        else:
+            self.close()
+
+    def fail(self) -> None:
+        """See `Peer.fail`."""
+        if self.peer is not None:
+            self.peer.fail()
+        else:
+            self.close()
+
+    # The handshake --------------------------------------------------------------------------------------------------
+
+    def _shake(self) -> None:
+        """Go on with the handshake, with what was received."""
+        try:
+            data = self._wire.receive(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._step = _Step.OVER
+            return
+        # A method. A record of TLS begins with a number below those of letters.
+        if not self._unread and data[:1].isalpha():
+            self._refuse(PLAIN_REPLY, PLAIN_TEXT)
+            return
+        self._unread = True
+        self._incoming.write(data)
+        try:
+            self._object.do_handshake()
+            self._step = _Step.OPEN
+            self._flush()
+        except ssl.SSLWantReadError:
+            self._answer_handshake()
+        except ssl.SSLError as error:
+            self._refuse(self._outgoing.read(), error.reason or str(error))
+        except GONE:
+            self._step = _Step.OVER
+        if self._step is _Step.OPEN:
+            self._tls.handshakes += 1
+            self._wire.want_read(self._reading)
+            self._set_writing()
+
+    def _answer_handshake(self) -> None:
+        try:
+            self._flush()
+        except GONE:
+            self._step = _Step.OVER
+
+    def _refuse(self, answer: bytes, because: str) -> None:
+        """Say why there is no handshake, and let the peer read it: closed with bytes unread, it would be reset."""
+        self._tls.note_refused(because)
+        self._step = _Step.REFUSED
+        self._rest = _NOTHING
+        with suppress(*GONE):  # the few bytes fit into a new socket's buffer
+            self._send(answer)
+        self._wire.want_write(False)
+        self._wire.shut()
+
+    def _throw_away(self) -> None:
+        try:
+            data = self._wire.receive(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        self._linger_bytes -= len(data)
+        if not data or self._linger_bytes <= 0:
+            self._step = _Step.OVER
+
+    # Bytes ----------------------------------------------------------------------------------------------------------
+
+    def _read(self, max_bytes: int) -> bytes:
+        if self._ended:
+            return b""
+        if self._unread:
+            with suppress(BlockingIOError):
+                return self._open_some(max_bytes)
+        data = self._wire.receive(RECEIVE_BYTES)
+        if not data:
+            self._ended = True
+            return b""
+        self._incoming.write(data)
+        return self._open_some(max_bytes)
+
+    def _open_some(self, max_bytes: int) -> bytes:
+        try:
+            data = self._object.read(max_bytes)
+        except ssl.SSLWantReadError:
+            self._unread = False
+            if not self._say_more():
+                return b""
+            raise BlockingIOError from None
+        except ssl.SSLError as error:
+            log.debug("TLS broke off", because=error.reason or str(error))
+            self._say_more()
+            self._step = _Step.OVER
+            return b""
+        self._ended = not data
+        self._unread = bool(data) and bool(self._incoming.pending or self._object.pending())
+        if self._unread and self._reading:
+            self._wire.again()
+        if self._outgoing.pending:
+            self._say_more()
+        return data
+
+    def _say_more(self) -> bool:
+        """Write what TLS has to say by itself; return False if the connection is gone, or takes none of it."""
+        try:
+            self._flush()
+        except GONE:
+            self._step = _Step.OVER
+        if len(self._rest) > SEALED_BYTES_MAX:
+            log.debug("TLS broke off", because="its peer does not read what it asks for")
+            self._step = _Step.OVER
+        if self._step is _Step.OVER:
+            self._wire.again()  # nothing else may come, by which its peer would notice
+        return self._step is not _Step.OVER
+
+    def _flush(self) -> bool:
+        """Write what is sealed; tell whether the socket has taken all."""
+        if self._outgoing.pending:
+            sealed = self._outgoing.read()
+            self._rest = memoryview(bytes(self._rest) + sealed if self._rest else sealed)
+        rest = self._rest
+        if rest:
+            try:
+                taken = self._send(rest)
+            except BlockingIOError:
+                taken = 0
+            self._keep(rest[taken:])
+        if self._step is _Step.SHUT and not self._rest:
+            self._wire.shut()
+        return not self._rest
+
+    def _keep(self, rest: memoryview) -> None:
+        self._rest = rest
+        self._set_writing()
+
+    def _set_writing(self) -> None:
+        self._wire.want_write(bool(self._rest) or (self._writing and self._step is _Step.OPEN))
+
+    def _notify_close(self) -> None:
+        # It is sent first; then what the peer has sent meanwhile, or not, is an error.
+        with suppress(ssl.SSLError):
+            self._object.unwrap()
