@@ -218,8 +218,9 @@ def _unusable(files: CertificateFiles, error: ssl.SSLError) -> str:
         return f"the key in {files.key} is not that of the first certificate in {files.cert}: name both of one pair"
     what = error.reason.lower().replace("_", " ") if error.reason else str(error)
     if files.key == files.cert:
-        beside = "if the key is in another, give --tls-key FILE"
-        return f"{files.cert} cannot be used ({what}): it must be a PEM file; {beside}"
+        return (
+            f"{files.cert} cannot be used ({what}): it must be PEM; if its key is in another file, give --tls-key FILE"
+        )
     both = "both must be PEM files, the node's own certificate first"
     return f"{files.cert} and {files.key} cannot be used ({what}): {both}"
 

@@ -7,15 +7,19 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import trio
 
+import softstate
 from tests.kit.certificates import Authority
-from tests.kit.processes import WAIT_S, ForeignClient, Server, running, until
+from tests.kit.node_rig import mode_is
+from tests.kit.processes import WAIT_S, ForeignClient, Server, environment, running, until
 
 
 @pytest.fixture
@@ -194,6 +198,53 @@ def _accepted(server: Server, authority: Authority) -> bool:
         with authority.trusting().wrap_socket(raw, server_hostname="127.0.0.1"):
             return True
     return False
+
+
+def run(server: Server, *words: str, code: int = 0, **environment_: str) -> str:
+    """Run a client command against a node."""
+    command = [sys.executable, "-m", "softstate", *words, "--url", server.url]
+    env = environment() | environment_
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_commands_trust_whom_they_are_told_to(authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    ca, other = str(authority.ca), str(Authority(tmp_path / "other").ca)
+    with secured(authority) as server:
+        assert "published" not in run(server, "publish", "a", "1", "--tls-ca", ca)
+        assert run(server, "get", "a", SOFTSTATE_TLS_CA=ca) == "1\n"
+        assert "--tls-ca" in run(server, "get", "a", "--timeout", "1s", code=5)
+        assert "--tls-ca" in run(server, "publish", "a", "2", "--tls-ca", other, "--timeout", "1s", code=9)
+        assert "No such file" in run(server, "get", "a", "--tls-ca", "nothing.pem", code=2)
+        assert "must be PEM" in run(server, "get", "a", "--tls-cert", ca, code=2)
+        assert "--tls-cert" in run(server, "get", "a", "--tls-key", ca, code=2)
+
+
+async def recover(server: Server, authority: Authority) -> None:
+    async with softstate.connect(server.url, tls=authority.trusting()) as client, client.subscribe("a/") as updates:
+        with trio.fail_after(3 * WAIT_S):
+            await client.publish("a/b", 1)
+            await until_it_has(updates, 1)
+            await trio.to_thread.run_sync(server.kill)
+            await mode_is(client, "polling", "offline")
+            await trio.to_thread.run_sync(server.start)
+            await client.publish("a/b", 2)
+            await until_it_has(updates, 2)
+            await mode_is(client, "live")
+
+
+async def until_it_has(updates: softstate.Updates, value: int) -> None:
+    async for change in updates:
+        if change.value == value:
+            return
+
+
+def test_a_client_recovers_over_tls_from_kill_9(authority: Authority) -> None:
+    with secured(authority) as server:
+        trio.run(recover, server, authority)
+        assert server.stop() == 0
 
 
 def test_a_certificate_that_cannot_be_used_is_told_at_start(authority: Authority) -> None:

@@ -697,6 +697,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "client/api/test_read.py::test_a_list_whose_cursor_comes_again_ends_as_an_error_of_the_node",
     ),
     "P-CLI-13": (
+        "client/shell/test_trust.py::test_a_node_that_is_not_trusted_is_told_with_what_to_do_and_tried_again",
         "client/machine/test_reach.py::test_a_dial_in_its_place_of_the_spread_is_repeated_one_spread_later",
         "client/machine/test_reach.py::test_a_first_dial_that_was_not_spread_is_repeated_within_the_whole_spread",
         "client/machine/test_reach.py::test_where_the_spread_is_short_a_wait_is_at_most_half_of_the_absence",

@@ -1,4 +1,4 @@
-"""The options by which client commands present credentials: a token, or a file that holds one."""
+"""The options by which client commands present credentials (a token, or a file that holds one), and trust nodes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from softstate.errors import ConfigError
 from softstate.wire.messages import TOKEN_CHARS_MAX
 
 if TYPE_CHECKING:
+    import ssl
+
     from softstate.client.shell.token_provider import TokenProvider, TokenRequest
 
 VARIABLE = "SOFTSTATE_TOKEN"
@@ -39,6 +41,40 @@ class Presented:
         Path | None, Parameter(metavar="FILE", help="A file with the token; it is read again before a token ends.")
     ] = None
 
+    tls_ca: Annotated[
+        Path | None,
+        Parameter(
+            env_var="SOFTSTATE_TLS_CA", metavar="FILE", help="Authorities (PEM) that nodes are trusted by, in the place"
+            " of the system's.",
+        ),
+    ] = None  # fmt: skip
+    tls_cert: Annotated[
+        Path | None, Parameter(metavar="FILE", help="A certificate (PEM) to present to nodes that ask for one.")
+    ] = None
+    tls_key: Annotated[
+        Path | None, Parameter(metavar="FILE", help="The key of --tls-cert (PEM); by default it is in the same file.")
+    ] = None
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return what `softstate.connect` takes as `tls`. Raises `ConfigError`."""
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ConfigError("--tls-key is of no use alone: name the certificate with --tls-cert FILE")
+        if self.tls_ca is None and self.tls_cert is None:
+            return None
+        import ssl  # noqa: PLC0415 - most commands do without
+
+        what = f"--tls-ca {self.tls_ca}"
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca)
+            if self.tls_cert is not None:
+                what = f"--tls-cert {self.tls_cert} with its key"
+                context.load_cert_chain(self.tls_cert, self.tls_key, _no_passphrase)
+        except ssl.SSLError as error:
+            raise ConfigError(f"{what} cannot be used: it must be PEM, and a key must fit ({error})") from None
+        except OSError as error:
+            raise ConfigError(f"cannot read {what}: {error.strerror}") from None
+        return context
+
     def for_client(self) -> str | TokenProvider | None:
         """Return what `softstate.connect` takes as `token`. Raises `ConfigError`."""
         if self.token_file is not None:
@@ -55,6 +91,10 @@ class Presented:
 
 
 NO_CREDENTIALS = Presented()
+
+
+def _no_passphrase() -> str:
+    raise ConfigError("the key of --tls-cert is protected by a passphrase: give it without one")
 
 
 def read_token(path: Path) -> str:

@@ -15,6 +15,7 @@ from softstate.cli.options.durations import duration
 
 if TYPE_CHECKING:
     from softstate.client.api.client import Client
+    from softstate.http_client.streams import OpenStream
 
 DEFAULT_URL = "ws://127.0.0.1:8700"
 
@@ -48,13 +49,15 @@ class Reached:
     def __init__(self) -> None:
         self.yes = False
 
-    async def open_stream(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
-        """Open a stream as the client does by itself, and record success."""
-        from softstate.http_client.streams import open_tcp  # noqa: PLC0415 - --help does without
+    def through(self, open_stream: OpenStream) -> OpenStream:
+        """Return what opens streams in the same way, and records success."""
 
-        stream = await open_tcp(host, port, tls)
-        self.yes = True
-        return stream
+        async def opened(host: str, port: int, tls: bool) -> trio.abc.Stream:
+            stream = await open_stream(host, port, tls)
+            self.yes = True
+            return stream
+
+        return opened
 
 
 def connected(
@@ -62,13 +65,14 @@ def connected(
 ) -> AbstractAsyncContextManager[Client]:
     """Open a client for the nodes that the user named, with the credentials that they gave. Raises `ConfigError`."""
     from softstate.client.api.connect import connect  # noqa: PLC0415 - --help does without
+    from softstate.client.shell.trust import opening  # noqa: PLC0415
+    from softstate.http_client.streams import open_tcp  # noqa: PLC0415
 
+    tls, open_stream = credentials.tls(), None
+    if reached is not None:
+        open_stream, tls = reached.through(open_tcp if tls is None else opening(tls)), None
     return connect(
-        urls,
-        push=push,
-        name="softstate command",
-        token=credentials.for_client(),
-        open_stream=None if reached is None else reached.open_stream,
+        urls, push=push, name="softstate command", token=credentials.for_client(), tls=tls, open_stream=open_stream
     )
 
 

@@ -7,6 +7,7 @@ raises (`Invalid`, `ConfigError`) and what Python raises for such a bug (`TypeEr
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Iterable
 
 from softstate.client.shell.token_provider import is_token, takes_request
@@ -109,6 +110,18 @@ def check_settings(
             isinstance(wanted, int) and not isinstance(wanted, bool) and 0 < wanted <= DURATION_MS_MAX
         ):
             raise WrongSetting(f"{setting} must be a whole number from 1 to {DURATION_MS_MAX}, not {_shown(wanted)}")
+
+
+def check_tls(tls: object, wanted: bool, *, own: bool) -> None:
+    """Raise `ConfigError` for a context of TLS that is none, or of no use: no URL asks for it, or streams are `own`."""
+    if tls is None:
+        return
+    if not isinstance(tls, ssl.SSLContext):
+        raise WrongSetting(f"tls must be an ssl.SSLContext, not {_shown(tls)}")
+    if own:
+        raise WrongSetting("tls and open_stream say two things: have open_stream use the context, and leave out tls")
+    if not wanted:
+        raise WrongSetting("tls is of no use for URLs without TLS: begin one with wss:// or https://")
 
 
 def _is_unicode(text: str) -> bool:

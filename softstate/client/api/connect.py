@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as random_module
+import ssl
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Literal, final
 
 import trio
 
-from softstate.client.api.arguments import check_settings, urls_of
+from softstate.client.api.arguments import check_settings, check_tls, urls_of
 from softstate.client.api.client import Client
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.credentials import TokenCell
@@ -21,6 +22,7 @@ from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Shell
 from softstate.client.shell.token_provider import TokenProvider
+from softstate.client.shell.trust import opening
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError
 from softstate.http_client.streams import OpenStream, open_tcp
@@ -76,6 +78,7 @@ def connect(
     codec: Literal["cbor", "json"] = "cbor",
     name: str = "",
     token: str | TokenProvider | None = None,
+    tls: ssl.SSLContext | None = None,
     ttl_ms: int | None = None,
     beat_ms: int | None = BEAT_MS,
     open_stream: OpenStream | None = None,
@@ -96,6 +99,9 @@ def connect(
             `softstate.TokenRequest` and returns a token. It is called for the first one, well before one ends, and when
             a node refuses one; one call at a time, each for 30 s at most, again and again after a backoff if it fails.
             If it returns None or raises `softstate.Denied`, the client stops.
+        tls: Which nodes to trust at ``wss`` and ``https`` URLs, and with which certificate, if any, to present this
+            client; None stands for the authorities of the system. ``ssl.create_default_context(cafile="ca.pem")``
+            makes one. A node whose certificate is not accepted is tried again: `Client.last_error` says why.
         ttl_ms: Longest lease wanted, in milliseconds; None leaves it to the node.
         beat_ms: Longest time wanted between two beats, in milliseconds, by which ages stay young and a silent node is
             noticed; None asks for none, which spares a radio. A node grants 1,000 or more.
@@ -111,7 +117,8 @@ def connect(
     if not parsed:
         raise ConfigError("connect needs the URL of at least one node")
     check_settings(push=push, codec=codec, name=name, token=token, ttl_ms=ttl_ms, beat_ms=beat_ms)
-    open_stream = open_stream or open_tcp
+    check_tls(tls, any(url.tls for url in parsed), own=open_stream is not None)
+    open_stream = open_stream or (open_tcp if tls is None else opening(tls))
     random = random or random_module.Random()
     clock = clock or system_clock()
     provider = None if token is None or isinstance(token, str) else token

@@ -274,6 +274,8 @@ class Machine:
         opened, connection = self._push.open is not None, self._push.connection
         if not event.unsent and self._push.connection is not None:
             self._core.reached(self._push.connection.url)
+        if self._push.connection is not None:
+            self._core.mistrusted(self._push.connection.url, event.error)
         if event.error is not None and bars(event.error) and self._push.connection is not None:
             self._core.refused(self._push.connection.url, event.error)
         self._push.ended()

@@ -209,6 +209,7 @@ class PollPath:
             core.refused_dial(pending.url, core.connect_at())
         else:
             core.reached(pending.url)
+        core.mistrusted(pending.url, error)
         if isinstance(error, TooLarge | Invalid | Unsupported):
             self._turned_down(pending, error)
             return

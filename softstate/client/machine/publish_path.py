@@ -104,6 +104,7 @@ class PublishPath:
             return
         self._request = None
         core = self._core
+        core.mistrusted(self._rotation.url, error)
         if isinstance(error, Unauthenticated):
             core.queue.returned(HTTP, error)
             core.unauthenticated(self._token, error, self._rotation.url)

@@ -114,6 +114,9 @@ EARLY = 0.25
 REFUSALS_MAX = 256
 """Refusals remembered, so that each is reported once."""
 
+MISTRUSTED = "certificate"
+"""`why` of the error that tells of a certificate that is not accepted."""
+
 BARRING = frozenset({"host", "origin"})
 """Reasons of `denied` that concern the URL by which a node was called, and no credentials: its URL is barred."""
 
@@ -236,6 +239,11 @@ class Core:
         if (url, error.message) not in self._refusals:
             self._refusals.add((url, error.message))
             self.act(NodeRefused(url, error))
+
+    def mistrusted(self, url: str, error: RequestError | None) -> None:
+        """Report it, if one side did not accept the other's certificate; that may be mended, and is tried again."""
+        if error is not None and error.why == MISTRUSTED:
+            self.refused(url, error)
 
     def refused_dial(self, url: str, planned_at: float = math.inf, *, placed: bool = False) -> None:
         """Take note that no stream to `url` came to be.

@@ -12,6 +12,7 @@ from typing import TypeVar, final
 import trio
 
 from softstate.client.machine.credentials import TokenCell
+from softstate.client.shell.trust import mistrust
 from softstate.client.shell.websocket import ERROR_CHARS_MAX, MESSAGE_BYTES_MAX, retry_after_ms
 from softstate.client.url import NodeUrl
 from softstate.errors import ERRORS_BY_CODE, Invalid, Overloaded, RequestError, SoftstateError, Unavailable
@@ -39,12 +40,13 @@ IDLE_S_MAX = 60.0
 class HttpFailed(SoftstateError):
     """No usable response: unreachable, broken off, too slow, too large, or not softstate. `str` says which.
 
-    `unsent`: no connection came to be, so no node has seen the request.
+    `unsent`: no connection came to be, so no node has seen the request. `error` tells what to do, if that is known.
     """
 
-    def __init__(self, message: str, *, unsent: bool = False) -> None:
+    def __init__(self, message: str, *, unsent: bool = False, error: RequestError | None = None) -> None:
         super().__init__(message)
         self.unsent = unsent
+        self.error = error
 
 
 @final
@@ -141,7 +143,8 @@ class HttpClient:
             try:
                 response = await self._send(url, request, once=once)
             except ExchangeFailed as failure:
-                raise HttpFailed(str(failure)) from None
+                told = mistrust(url, failure.__cause__) if isinstance(failure.__cause__, STREAM_ERRORS) else None
+                raise HttpFailed(str(failure) if told is None else told.message, error=told) from None
             reply = Reply(response.status, response.headers, response.body)
             self.told_level(url, level_of(reply.header(LEVEL_HEADER.lower())))
             return reply
@@ -167,7 +170,9 @@ class HttpClient:
         try:
             stream = await self._open_stream(url.host, url.port, url.tls)
         except STREAM_ERRORS as error:
-            raise HttpFailed(f"{url} cannot be reached: {reason(error)}", unsent=True) from None
+            told = mistrust(url, error)
+            text = f"{url} cannot be reached: {reason(error)}" if told is None else told.message
+            raise HttpFailed(text, unsent=True, error=told) from None
         async with self._pool.using(HttpConnection(stream, peer)) as fresh:
             return await fresh.request(request, MESSAGE_BYTES_MAX)
 

@@ -393,7 +393,7 @@ class Shell:
             except RequestError as error:
                 answer = RequestFailed(action.request, str(error), error)
             except HttpFailed as failure:
-                answer = RequestFailed(action.request, str(failure), unsent=failure.unsent)
+                answer = RequestFailed(action.request, str(failure), failure.error, unsent=failure.unsent)
         if answer is not None and self._requests.get(action.request) is scope:
             del self._requests[action.request]
             self.handle(answer)

@@ -15,6 +15,7 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
+from softstate.client.shell.trust import mistrust
 from softstate.client.url import NodeUrl
 from softstate.errors import ERRORS_BY_CODE, Invalid, RequestError
 from softstate.http_client.streams import RECEIVE_BYTES, STREAM_ERRORS, OpenStream, reason
@@ -202,6 +203,7 @@ class _Reader:
         self._nursery = nursery
         self.handshake = trio.CancelScope()
         self.rejected: ConnectionRejected | None = None
+        self.broken: Exception | None = None
 
     def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, read)
@@ -211,7 +213,9 @@ class _Reader:
             await read()
         except ConnectionRejected as error:
             self.rejected = error
-        except (ConnectionClosed, ProtocolError, h11.ProtocolError, UnicodeDecodeError, *STREAM_ERRORS):
+        except STREAM_ERRORS as error:
+            self.broken = error
+        except (ConnectionClosed, ProtocolError, h11.ProtocolError, UnicodeDecodeError):
             # Its channel is closed by now, which is how `receive` learns of it. (h11's error comes from a handshake
             # answered with what is not HTTP: wsproto then tries to answer as only a server may. wsproto reads some
             # headers of the answer as ASCII without looking.)
@@ -232,18 +236,20 @@ async def open_websocket(
     opened: WebSocket | None = None
     failure = f"no handshake with {url} within {timeout_s:g} s"
     unsent = False
+    told: RequestError | None = None
     try:
         with trio.move_on_after(timeout_s):
             stream = await open_stream(url.host, url.port, url.tls)
             opened = await _handshake(nursery, url, codec, stream)
     except STREAM_ERRORS as error:
-        failure = f"{url} cannot be reached: {reason(error)}"
+        told = mistrust(url, error)
+        failure = f"{url} cannot be reached: {reason(error)}" if told is None else told.message
         unsent = stream is None
     finally:
         if opened is None and stream is not None:
             await trio.aclose_forcefully(stream)
     if opened is None:
-        raise HandshakeFailed(failure, unsent=unsent)
+        raise HandshakeFailed(failure, error=told, unsent=unsent)
     return opened
 
 
@@ -262,6 +268,9 @@ async def _handshake(nursery: trio.Nursery, url: NodeUrl, codec: Codec, stream: 
             receive_buffer_size=RECEIVE_BYTES,
         )
     if connection is None:
+        told = None if reader.broken is None else mistrust(url, reader.broken)
+        if told is not None:
+            raise HandshakeFailed(told.message, error=told)
         raise _refusal(url, reader.rejected)
     if connection.subprotocol != codec.protocol:
         raise HandshakeFailed(f"{url} does not speak {codec.protocol}")
