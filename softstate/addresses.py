@@ -6,15 +6,33 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 UNIX = "unix"
-"""The address of every peer at a Unix socket."""
+"""The address of a peer at a Unix socket whose user is not known; of others, ``-uid=`` and the user follow."""
 
 ADDRESSES_KEPT = 1_024
 """Different texts whose address, and addresses whose network, are remembered."""
 
+UNIX_SCHEME = "unix:"
+"""The beginning of an address that is the path of a Unix socket."""
+
+UNIX_PATH_BYTES_MAX = 107
+"""Longest path of a Unix socket (``sun_path`` of Linux, less its NUL)."""
+
+
+def unix_path(address: str) -> str | None:
+    """Return the path of a Unix socket, None for another address. Raises ValueError, saying what is wrong with it."""
+    if not address.startswith(UNIX_SCHEME):
+        return None
+    path = address.removeprefix(UNIX_SCHEME)
+    if not path or "\0" in path:
+        raise ValueError("it must name a file, as in unix:/run/softstate.sock")
+    if len(path.encode("utf-8", "surrogateescape")) > UNIX_PATH_BYTES_MAX:
+        raise ValueError(f"a path of a socket has at most {UNIX_PATH_BYTES_MAX} bytes")
+    return path
+
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches what listens on a host's name or address."""
-    if host == "localhost":
+    """Tell whether only this machine reaches what listens on a host's name or address, or on a Unix socket."""
+    if host == "localhost" or host.startswith(UNIX_SCHEME):
         return True
     try:
         return ip_address(host).is_loopback
@@ -25,13 +43,16 @@ def is_loopback(host: str) -> bool:
 def address_of(peer: str) -> str:
     """Return the address that the name of a peer, HOST:PORT, begins with, in its one spelling.
 
-    IPv4 within IPv6 is written as IPv4, and every peer at a Unix socket is `UNIX`. Of a name without an address, as in
-    simulation, all before the port is returned.
+    IPv4 within IPv6 is written as IPv4. Of a name without an IP address, as at a Unix socket and in simulation, all
+    before the port is returned.
     """
-    if peer.startswith(UNIX):
-        return UNIX
     host = peer.rpartition(":")[0]
     return spelt(host) or spelt(peer) or host or peer
+
+
+def is_unix(address: str) -> bool:
+    """Tell whether an address is that of a peer at a Unix socket."""
+    return address == UNIX or address.startswith(f"{UNIX}-uid=")
 
 
 @lru_cache(ADDRESSES_KEPT)

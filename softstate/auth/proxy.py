@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
-from softstate.addresses import UNIX, spelt
+from softstate.addresses import UNIX, is_unix, spelt
 from softstate.auth.brought import brought
 from softstate.auth.identity import Why, refused
 from softstate.auth.presented import Vouched
@@ -51,7 +51,7 @@ class TrustedProxy:
 
     def trusts(self, address: str) -> bool:
         """Tell whether a peer of this address is one of these proxies."""
-        if address == UNIX:
+        if is_unix(address):
             return self.unix
         try:
             found = ip_address(address)
@@ -99,10 +99,11 @@ class TrustedProxy:
     def check(self, vouched: Vouched) -> None:
         """Raise `Unauthenticated` unless the headers came from one of these proxies, and there are such headers."""
         if not self.trusts(vouched.via):
+            name = repr(UNIX) if is_unix(vouched.via) else "that address"
             raise refused(
                 Why.UNTRUSTED,
                 f"{vouched.via} may not say who a request is from: leave out the header"
-                f" {self.subject_header or self.grants_header}, or name that address in 'trusted' of [auth.proxy]",
+                f" {self.subject_header or self.grants_header}, or name {name} in 'trusted' of [auth.proxy]",
             )
         if not self.subject_header:
             raise refused(Why.UNTRUSTED, "this node no longer takes a subject from a proxy: present a token")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import final
 from urllib.parse import quote, urlsplit
 
+from softstate.addresses import UNIX_SCHEME, unix_path
 from softstate.errors import ConfigError
 
 PORT = 8700
@@ -25,7 +26,8 @@ _NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f]")
 class NodeUrl:
     """The base URL of a node, taken apart. `path` is empty, or begins with ``/`` and does not end in one.
 
-    One URL serves WebSocket and HTTP alike, since a node answers both on one port. `str` gives the normal form.
+    Of a Unix socket, `host` is ``unix:`` and its path, and `port` is 0. One URL serves WebSocket and HTTP alike, as a
+    node answers both on one port. `str` gives the normal form.
     """
 
     host: str
@@ -36,6 +38,8 @@ class NodeUrl:
     @property
     def authority(self) -> str:
         """Host and port, as a ``Host`` header has them."""
+        if self.host.startswith(UNIX_SCHEME):
+            return "localhost"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -44,14 +48,24 @@ class NodeUrl:
         return self.path + path
 
     def __str__(self) -> str:
+        if self.host.startswith(UNIX_SCHEME):
+            return self.host
         return f"{'wss' if self.tls else 'ws'}://{self.authority}{self.path}"
 
 
 def parse_url(text: str) -> NodeUrl:
     """Read a node's URL: ``ws``, ``wss``, ``http`` or ``https``, host, port (8700; with TLS 443), optional path prefix.
 
+    Or ``unix:`` and the path of a socket, as it is: nothing is decoded in it.
+
     Raises `ConfigError`, which quotes the URL and says what is wrong with it.
     """
+    if text.startswith(UNIX_SCHEME):
+        try:
+            unix_path(text)
+        except ValueError as error:
+            raise ConfigError(f"{text!r} is not a node's URL: {error}") from None
+        return NodeUrl(text, 0, tls=False)
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 import trio
 
+from softstate.addresses import UNIX_SCHEME
+
 OpenStream: TypeAlias = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
 """Opens a stream to a host and port, with TLS or without.
 
@@ -42,8 +44,11 @@ async def open_tcp(host: str, port: int, tls: bool) -> trio.abc.Stream:
 async def open_secured(host: str, port: int, tls: ssl.SSLContext | None) -> trio.abc.Stream:
     """Open a TCP stream (with TCP_NODELAY, as Trio's always are) and make the TLS handshake, if there is a context.
 
-    Raises OSError, or trio.BrokenResourceError if the handshake fails; `cause` tells why. Cancelling closes the stream.
+    A host that begins with ``unix:`` is the path of a Unix socket. Raises OSError, or trio.BrokenResourceError if the
+    handshake fails; `cause` tells why. Cancelling closes the stream.
     """
+    if host.startswith(UNIX_SCHEME):
+        return await trio.open_unix_socket(host.removeprefix(UNIX_SCHEME))
     stream = await trio.open_tcp_stream(host, port)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if tls is None:

@@ -7,12 +7,15 @@ waits in the queue of a node that is still starting while another one, on the sa
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import stat
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import trio
 
+from softstate.addresses import UNIX_SCHEME, unix_path
 from softstate.errors import ConfigError
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 
@@ -24,6 +27,10 @@ that is lower."""
 S = TypeVar("S", bound=trio.abc.Stream)
 
 
+UNIX_MODE = 0o660
+"""Rights to a Unix socket: of its owner and group. The right to write to it is that to connect."""
+
+
 async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socket.SocketType]:
     """Bind a socket to each address of `host`, all to one port; port 0 takes any free one.
 
@@ -32,7 +39,12 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socke
 
     A `shared` port (SO_REUSEPORT) may be bound by every process of this user that asks for the same; the system spreads
     new connections over those that listen. Raises `ConfigError`; if cancelled, nothing stays bound.
+
+    A `host` that begins with ``unix:`` is the path of a Unix socket, which is made. One that was left there is removed
+    if nobody answers.
     """
+    if host.startswith(UNIX_SCHEME):
+        return [await _bind_unix(host)]
     bound: list[trio.socket.SocketType] = []
     wanted = port
     missing = OSError(errno.EADDRNOTAVAIL, "it has no address that this system supports")
@@ -72,6 +84,48 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socke
     return bound
 
 
+async def _bind_unix(address: str) -> trio.socket.SocketType:
+    try:
+        path = unix_path(address)
+    except ValueError as error:
+        raise ConfigError(f"listen: {address!r} cannot be used: {error}") from None
+    assert path is not None
+    opened = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await _remove_stale(path)
+        await opened.bind(path)
+        # It does not listen yet, so that nobody has connected with other rights.
+        os.chmod(path, UNIX_MODE)  # noqa: PTH101 - as `bind` takes it
+    except OSError as error:
+        opened.close()
+        raise _refused_unix(address, error.strerror or str(error)) from error
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+async def _remove_stale(path: str) -> None:
+    """Remove a socket that nobody listens on. Raises `ConfigError` if somebody does, or it is no socket."""
+    try:
+        mode = os.stat(path, follow_symlinks=False).st_mode  # noqa: PTH116 - as `bind` takes it
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise _refused_unix(UNIX_SCHEME + path, "there is a file, which is no socket")
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            await probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)  # noqa: PTH108 - as `bind` takes it
+            return
+    raise _refused_unix(UNIX_SCHEME + path, "another program listens on it")
+
+
+def _refused_unix(address: str, because: str) -> ConfigError:
+    return ConfigError(f"cannot listen on {address}: {because}. Name another path with --listen unix:PATH")
+
+
 def listen(bound: Iterable[trio.socket.SocketType], host: str, port: int) -> list[trio.SocketListener]:
     """Begin to accept on bound sockets. Raises `ConfigError` if another program has begun meanwhile."""
     listeners = []
@@ -106,7 +160,9 @@ def close(bound: Iterable[trio.socket.SocketType]) -> None:
 
 
 def name_of(opened: trio.socket.SocketType) -> str:
-    """Return a socket's address as HOST:PORT or [IPv6]:PORT."""
+    """Return a socket's address as HOST:PORT, [IPv6]:PORT or unix:PATH."""
+    if opened.family == socket.AF_UNIX:
+        return f"{UNIX_SCHEME}{opened.getsockname()}"
     host, port, *_ = opened.getsockname()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -49,8 +49,8 @@ def identify(subject: str, grants: str | None = None, via: str = "10.1.2.3", con
         ("::1:1234", "::1"),
         ("[2001:DB8::1]:80", "2001:db8::1"),
         ("::ffff:10.0.0.1:1234", "10.0.0.1"),
-        ("unix:/run/s.sock", UNIX),
-        ("unix", UNIX),
+        ("unix:", UNIX),
+        ("unix-uid=33:4242", "unix-uid=33"),
         ("peer", "peer"),
         ("", ""),
     ],
@@ -76,7 +76,14 @@ def test_a_proxy_is_trusted_by_its_address(address: str, trusted: bool) -> None:
 
 
 def test_a_unix_socket_is_trusted_only_if_it_is_named() -> None:
-    assert not proxy_of('[auth.proxy]\ntrusted = "10.0.0.1"\nsubject_header = "s"').trusts(UNIX)
+    named = proxy_of('[auth.proxy]\ntrusted = "unix"\nsubject_header = "s"')
+    other = proxy_of('[auth.proxy]\ntrusted = "10.0.0.1"\nsubject_header = "s"')
+    for via in (UNIX, "unix-uid=33"):
+        assert named.trusts(via)
+        assert not other.trusts(via)
+        with pytest.raises(Unauthenticated, match="or name 'unix' in 'trusted'"):
+            other.check(Vouched("u1", None, via))
+    assert not named.trusts("unix.example")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from softstate.errors import ConfigError
         ("ws://node/soft/state/", "ws://node:8700/soft/state"),
         ("ws://node/a%20b/c d", "ws://node:8700/a%20b/c%20d"),
         ("ws://bücher.example", "ws://xn--bcher-kva.example:8700"),
+        ("unix:/run/a%20b.sock", "unix:/run/a%20b.sock"),
     ],
 )
 def test_urls_have_one_normal_form(text: str, normal: str) -> None:
@@ -42,6 +43,8 @@ def test_urls_have_one_normal_form(text: str, normal: str) -> None:
         ("ws://node#x", "fragment"),
         ("ws://node/v1/ws", "base URL"),
         ("ws://node/v1", "base URL"),
+        ("unix:", "must name a file"),
+        ("unix:/" + "x" * 200, "at most 107 bytes"),
     ],
 )
 def test_a_wrong_url_is_refused_with_its_reason(text: str, problem: str) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from softstate.addresses import UNIX_PATH_BYTES_MAX
 from softstate.errors import ConfigError
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.listeners import accept_all, bind, close, listen, name_of
@@ -141,3 +144,38 @@ async def test_a_bug_while_accepting_ends_nothing(autojump_clock: trio.testing.M
         nursery.cancel_scope.cancel()
     assert listener.closed
     assert (served, bulkhead.bugs) == (["a", "b"], 1)
+
+
+async def test_a_unix_socket_is_for_its_owner_and_group_and_one_that_was_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "node.sock"
+    for _ in range(2):  # the second one finds what the first has left
+        (bound,) = await bind(f"unix:{path}", 0)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert name_of(bound) == f"unix:{path}"
+        (listener,) = listen([bound], f"unix:{path}", 0)
+        with pytest.raises(ConfigError, match="another program listens on it"):
+            await bind(f"unix:{path}", 0)
+        async with await trio.open_unix_socket(path), await listener.accept():
+            pass
+        close([bound])
+        assert path.exists()
+
+
+async def test_what_is_no_socket_stays(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    with pytest.raises(ConfigError, match="no socket"):
+        await bind(f"unix:{file}", 0)
+    assert file.read_text() == "precious"
+    for address, words in (
+        (f"unix:{tmp_path}/none/node.sock", "No such file"),
+        ("unix:", "must name a file"),
+        ("unix:" + "x" * (UNIX_PATH_BYTES_MAX + 1), f"at most {UNIX_PATH_BYTES_MAX} bytes"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            await bind(address, 0)
+
+
+async def test_the_longest_path_of_a_socket_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    close(await bind("unix:" + "x" * UNIX_PATH_BYTES_MAX, 0))

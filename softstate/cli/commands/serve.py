@@ -45,7 +45,8 @@ async def serve(
 
             certificate = describe_certificate(config)
         store = plain(shown(config.store))
-        valid = f"The configuration is valid: listen {config.host}:{config.port}, store {store}, role {config.role}."
+        listen = options.listen if config.port == 0 else f"{config.host}:{config.port}"
+        valid = f"The configuration is valid: listen {listen}, store {store}, role {config.role}."
         if config.auth:
             from softstate.cli.terminal.policy_report import report_policy  # noqa: PLC0415 - a node does without it
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter
 
-from softstate.addresses import is_loopback
+from softstate.addresses import UNIX_SCHEME, is_loopback
 from softstate.cli.options.durations import duration
 from softstate.cli.options.sizes import size
 from softstate.errors import ConfigError
@@ -89,7 +89,7 @@ class ServeOptions:
     """The options that most users set."""
 
     listen: str = "127.0.0.1:8700"
-    """Address and port, as HOST:PORT or [IPv6]:PORT; port 0 takes any free one."""
+    """Address and port, as HOST:PORT or [IPv6]:PORT (port 0 takes any free one); or a Unix socket, as unix:PATH."""
 
     store: Annotated[str, Parameter(help=_text("store"))] = ServerConfig().store
 
@@ -197,6 +197,8 @@ def _check_workers(options: ServeOptions) -> None:
             f"workers: each of {options.workers} processes would have a store of its own in {options.store}; choose a"
             " file with --store sqlite:PATH, or --workers 1"
         )
+    if options.workers > 1 and options.listen.startswith(UNIX_SCHEME):
+        raise ConfigError("workers: only a port can be shared by processes, a Unix socket cannot: choose --workers 1")
     if options.workers > 1 and sys.platform != "linux":
         raise ConfigError(
             f"workers must be 1 on {sys.platform}: only Linux spreads the connections of one port over processes"
@@ -204,6 +206,8 @@ def _check_workers(options: ServeOptions) -> None:
 
 
 def _address(listen: str) -> tuple[str, int]:
+    if listen.startswith(UNIX_SCHEME):
+        return listen, 0
     host, colon, port = listen.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

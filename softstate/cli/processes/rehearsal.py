@@ -8,6 +8,7 @@ from pathlib import Path
 
 import trio
 
+from softstate.addresses import unix_path
 from softstate.cli.options.store_urls import check_ordinary, path_of, status_of
 from softstate.errors import ConfigError, StoreMissing
 from softstate.server.config import ServerConfig
@@ -24,6 +25,8 @@ async def rehearse(config: ServerConfig, *, shared: bool) -> None:
     """
     connections_within(config, raise_limit())
     close(await bind(config.host, config.port, shared=shared))
+    if (socket := unix_path(config.host)) is not None:
+        await trio.Path(socket).unlink()
     path = path_of(config.store)
     if config.require_store and (path is None or status_of(path) is None):
         await _must_be_there(config.store)

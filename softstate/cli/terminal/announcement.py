@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from softstate.addresses import is_loopback
+from softstate.addresses import UNIX_SCHEME, is_loopback
 from softstate.cli.visible import visible
 from softstate.server.config import ServerConfig
 
@@ -33,7 +33,7 @@ async def announce(node: Node) -> None:
 def urls_of(config: ServerConfig, addresses: Sequence[str]) -> list[str]:
     """Return where a node that listens on these addresses is reached."""
     scheme = "https" if config.tls_cert else "http"
-    return [f"{scheme}://{address}" for address in addresses]
+    return [address if address.startswith(UNIX_SCHEME) else f"{scheme}://{address}" for address in addresses]
 
 
 def announcement(urls: Sequence[str], role: str, store: str, durability: str, topics: int) -> str:

@@ -91,7 +91,8 @@ def connect(
     forget the lease at once; that takes a second at most. Cancelling it just closes everything.
 
     Args:
-        urls: Where the nodes are, such as ``ws://127.0.0.1:8700``. ``http``, ``wss`` and ``https`` work too.
+        urls: Where the nodes are, such as ``ws://127.0.0.1:8700``. ``http``, ``wss`` and ``https`` work too, and
+            ``unix:/run/softstate.sock``, the path of a Unix socket.
         push: Use WebSocket, where a node offers it; else only poll.
         codec: How messages are written. ``json`` is readable in packet captures.
         name: This client's name in the logs of nodes; up to 128 characters.
@@ -105,7 +106,7 @@ def connect(
         ttl_ms: Longest lease wanted, in milliseconds; None leaves it to the node.
         beat_ms: Longest time wanted between two beats, in milliseconds, by which ages stay young and a silent node is
             noticed; None asks for none, which spares a radio. A node grants 1,000 or more.
-        open_stream: Opens every stream instead of TCP; for simulation, proxies, Unix sockets.
+        open_stream: Opens every stream instead of TCP; for simulation and proxies.
         random: Source of jitter and of the id that publishes are numbered under; for reproducible tests.
         clock: Measures ages; it should run while the host is suspended.
 

@@ -159,7 +159,7 @@ class HttpClient:
         self._levels[str(url)] = level
 
     async def _send(self, url: NodeUrl, request: Request, *, once: bool) -> Response:
-        peer = (url.authority, url.tls, request.target == url.target(POLL_PATH))
+        peer = (url.host, url.port, url.tls, request.target == url.target(POLL_PATH))
         if (kept := await self._pool.take(peer)) is not None:
             try:
                 async with self._pool.using(kept):

@@ -16,8 +16,8 @@ Written by `python -m softstate.server.config.options_page` from `server/config/
 Every option is a flag of `softstate serve`, an environment variable and a key of a TOML file: `--pending-max`,
 `SOFTSTATE_PENDING_MAX`, `pending_max`. Names that end in `_ms` are milliseconds, in `_s` seconds; `bytes` are bytes.
 The options `ttl` and `drain` are written with a unit (`500ms`, `60s`, `10m`), `memory_max` is a number of bytes or has
-one (`512MiB`, `2GB`), `listen` is HOST:PORT. The other options of `softstate serve` (`workers`, `allow_anonymous`,
-`plaintext_ok`, `config`, `check`, `log_format`, `verbose`) are in its `--help`.
+one (`512MiB`, `2GB`), `listen` is HOST:PORT or unix:PATH. The other options of `softstate serve` (`workers`,
+`allow_anonymous`, `plaintext_ok`, `config`, `check`, `log_format`, `verbose`) are in its `--help`.
 
 | option | default | allowed | |
 |---|---|---|---|

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypeAlias
 
+from softstate.addresses import UNIX_SCHEME
 from softstate.errors import ConfigError
 from softstate.model import READ_COST_MAX
 from softstate.server.config.bounds import above, at_least, between
@@ -38,7 +39,7 @@ class ServerConfig:
     """All options of one node. Immutable; `check` refuses what makes no sense."""
 
     # The node
-    host: Annotated[str, set_by("listen"), "Name or address that the node listens on."] = "127.0.0.1"
+    host: Annotated[str, set_by("listen"), "Name or address that the node listens on; or unix:PATH."] = "127.0.0.1"
     port: Annotated[int, set_by("listen"), between(0, 65_535), "Port to listen on; 0 takes any free one."] = 8700
     store: Annotated[
         str, "The store: sqlite:PATH, redis://HOST, postgresql://HOST/DB, etcd://HOST, or memory: for tests."
@@ -290,6 +291,8 @@ class ServerConfig:
             )
         if self.tls_key and not self.tls_cert:
             raise ConfigError("tls_key is of no use alone: name the certificate with --tls-cert FILE")
+        if self.tls_cert and self.host.startswith(UNIX_SCHEME):
+            raise ConfigError("tls_cert is of no use on a Unix socket, which nobody can listen in on: leave it out")
         spelt = replace(
             self, origins=tuple(map(allowed_origin, self.origins)), allow_host=tuple(map(allowed_host, self.allow_host))
         )

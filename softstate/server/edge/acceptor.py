@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -57,7 +58,8 @@ class Listening:
         """Accept one connection."""
         opened, address = self._socket.accept()
         opened.setblocking(False)
-        return opened.detach(), f"{address[0]}:{address[1]}"
+        name = _name_of_user(opened) if opened.family == socket.AF_UNIX else f"{address[0]}:{address[1]}"
+        return opened.detach(), name
 
     def waited_s(self, fd: int) -> float:
         """Return for how long a connection's request has waited in the system, in seconds."""
@@ -184,6 +186,21 @@ class Acceptor:
         age_s = listening.waited_s(fd) if self._behind else 0.0
         self._bulkhead.each("connection", self._begin, (fd,), (address,), (age_s,))
         return True
+
+
+_CREDENTIALS = struct.Struct("3i")
+"""``struct ucred`` of Linux: process, user, group."""
+
+
+def _name_of_user(opened: socket.socket) -> str:
+    """Return who has connected to a Unix socket, in the form of an address: the user as host, the process as port."""
+    try:
+        data = opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except (OSError, AttributeError):
+        return "unix:"
+    process, user, group = _CREDENTIALS.unpack(data)
+    log.debug("connected on the Unix socket", process=process, user=user, group=group)
+    return f"unix-uid={user}:{process}"
 
 
 def _why(error: OSError) -> str:

@@ -284,3 +284,13 @@ def test_check_tells_of_the_certificate(tmp_path: Path, capsys: pytest.CaptureFi
         assert output.endswith(end)
     assert run([*words, "--tls-cert", str(pair.cert)]) == 2
     assert "--tls-key" in capsys.readouterr().err
+
+
+def test_check_leaves_no_unix_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["serve", "--check", "--listen", f"unix:{tmp_path}/s", "--store", "memory:"]
+    assert run(words) == 0
+    assert f"listen unix:{tmp_path}/s," in capsys.readouterr().out
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "s").write_text("")
+    assert run(words) == 2
+    assert "no socket" in capsys.readouterr().err

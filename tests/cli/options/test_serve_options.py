@@ -285,6 +285,13 @@ def test_tls_is_reason_enough_to_take_tokens_from_other_machines(refusal: Callab
     assert "--tls-cert" in refusal("--tls-key", "k.pem")
 
 
+def test_a_unix_socket_is_of_this_machine(refusal: Callable[..., str]) -> None:
+    config = configured("--listen", "unix:/run/softstate.sock", "--auth", "a.toml")
+    assert (config.host, config.port) == ("unix:/run/softstate.sock", 0)
+    assert "--workers 1" in refusal("--listen", "unix:/run/softstate.sock", "--workers", "2")
+    assert "tls_cert" in refusal("--listen", "unix:/run/softstate.sock", "--tls-cert", "c.pem")
+
+
 # The policy in the configuration file ---------------------------------------------------------------------------------
 
 OPTIONS = 'ttl = "30s"\nworkers = 1\norigin = ["http://a"]\n'
