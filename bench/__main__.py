@@ -31,6 +31,7 @@ from bench.speed.recovery.recovery import recovery
 from bench.speed.sessions import sessions
 from bench.speed.stalled import stalled
 from bench.speed.sustained import sustained as publish_without_rest
+from bench.speed.tls import tls
 from bench.speed.turns import turns
 from bench.speed.workers import workers
 from bench.trials.fuzz.runner import TARGETS, fuzz
@@ -257,6 +258,12 @@ def nodes_command(
         default is all installed ones.
     """
     return measuring.show(nodes(measuring, store))
+
+
+@app.command(name="tls")
+def tls_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure what TLS costs: deliveries, one at a time and in bursts, and handshakes."""
+    return measuring.show(tls(measuring))
 
 
 @app.command(name="auth")

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from bench.load.process import LoadFailed, serve
@@ -52,17 +54,27 @@ class Sink:
         self._batch: socket.socket | None = None
         self._epoll = select.epoll()
         self._sequence = 0
+        self._tls: ssl.SSLContext | None = None
 
     # Commands -------------------------------------------------------------------------------------------------------
 
     def open(
-        self, protocol: str, port: int, connections: int, topics: Sequence[str], apart: bool = False, token: str = ""
+        self,
+        protocol: str,
+        port: int,
+        connections: int,
+        topics: Sequence[str],
+        apart: bool = False,
+        token: str = "",
+        authority: str = "",
     ) -> dict[str, Any]:
         """Open all connections, subscribe, wait for all answers, and check one delivery of each topic in full.
 
         All follow all of `topics`, or each, if they follow them `apart`, its own: then there are as many topics, with
         names of one length, and one delivery is checked. Connections to softstate present the `token`, if there is one.
+        With the file of an `authority`, all speak TLS.
         """
+        self._tls = ssl.create_default_context(cafile=authority) if authority else None
         self._protocol = Softstate(token) if token else PROTOCOLS[protocol]
         self._topics = topics
         self._apart = apart
@@ -163,6 +175,8 @@ class Sink:
             while len(waiting) < HANDSHAKES_MAX and len(done) + len(waiting) < count:
                 opened = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S_MAX)
                 opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._tls is not None:
+                    opened = self._tls.wrap_socket(opened, server_hostname="127.0.0.1")
                 if steps:
                     opened.sendall(steps[0].send)
                 waiting.append(opened)
@@ -186,7 +200,7 @@ class Sink:
         # Delayed acknowledgements, as between machines: else each `recv` sends one, a third of the sink's cost.
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         self._sockets[number] = opened
-        self._receive[number] = opened.recv_into
+        self._receive[number] = partial(_unseal, opened) if isinstance(opened, ssl.SSLSocket) else opened.recv_into
         self._got[number] = got
         self._epoll.register(number, select.EPOLLIN)
 
@@ -302,6 +316,15 @@ class Sink:
             "p50_s": ordered[len(ordered) // 2] / 1e9,
             "p99_s": ordered[len(ordered) * 99 // 100] / 1e9,
         }
+
+
+def _unseal(opened: ssl.SSLSocket, buffer: bytearray) -> int:
+    """Receive a record, which has begun to come."""
+    while True:
+        try:
+            return opened.recv_into(buffer)
+        except ssl.SSLWantReadError:
+            select.select([opened], [], [], ANSWER_S_MAX)
 
 
 def _exchange(opened: socket.socket, step: Step) -> None:
