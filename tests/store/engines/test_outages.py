@@ -36,7 +36,8 @@ PUBLISHES_MIN = 50
 PUBLISHES_AT_ONCE = 20
 """So few that none waits long behind the others, nor a renewal behind them, however slow the machine."""
 
-POLL = JSON.dumps({"topics": {"t": 0}, "prefixes": {}})
+POLL = JSON.dumps({"topics": {"of/nobody": 0}, "prefixes": {}})
+"""A poll for a topic that the node does not know: of others it may answer from memory, while its level is young."""
 
 
 def said(reply: Reply) -> tuple[int, str]:
