@@ -10,20 +10,21 @@ from typing import Any, final
 
 from softstate.auth.answers import Answer, Answers, Entry, Standing, Unasked, Waiter, out_of_reach
 from softstate.auth.callout import CALLOUT_ISSUER, Callout
-from softstate.auth.common_claims import CommonClaims, CommonClaimsTable
+from softstate.auth.certificate import CERTIFICATE_ISSUER, CertificateRule
+from softstate.auth.common_claims import CommonClaimsTable
 from softstate.auth.digests import digest_of, digest_text
+from softstate.auth.evidence import Certified, Signed, Static
 from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
 from softstate.auth.limits import NamespaceLimit
 from softstate.auth.open_authority import OnLost, unheeded
-from softstate.auth.presented import Credentials, Vouched
+from softstate.auth.presented import Certificate, Credentials, Vouched
 from softstate.auth.proxy import PROXY_ISSUER, TrustedProxy
 from softstate.auth.remembering import remember
 from softstate.auth.revocations import Kind, Revocation, Revocations
 from softstate.auth.rules import Allow, Known, Rules, Who
 from softstate.auth.token import (
     Issuer,
-    Times,
     Token,
     check_claims,
     check_times,
@@ -72,39 +73,7 @@ class Policy:
     limits: tuple[NamespaceLimit, ...] = ()
     proxy: TrustedProxy | None = None
     callout: Callout | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Signed:
-    """The evidence of a signed token: what is needed of it to judge it again, and the key that signed it.
-
-    `ahead_s` is as that of a static token.
-    """
-
-    common: CommonClaims
-    expires: float
-    issued: float | None
-    begins: float | None
-    id: str | None
-    key: Key
-    ahead_s: float
-
-    @property
-    def times(self) -> Times:
-        """The times of the token."""
-        return Times(self.expires, self.issued, self.begins)
-
-    def claims(self, subject: str) -> dict[str, Any]:
-        """Return all claims of the token, of which the identity has the subject."""
-        own = {"sub": subject, "exp": self.expires, "iat": self.issued, "nbf": self.begins, "jti": self.id}
-        return self.common.claims() | {name: value for name, value in own.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class _Static:
-    """The evidence of a static token: how much the monotonic clock was ahead of the wall clock when it came."""
-
-    ahead_s: float
+    mtls: CertificateRule | None = None
 
 
 def _nobody_lost(_tokens: Mapping[str, str], _reason: Reason) -> None:
@@ -137,8 +106,12 @@ class RulesAuthority:
         self, token: Credentials, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded
     ) -> Identity:
         """See `softstate.auth.open_authority.Authority`."""
-        if not isinstance(token, str):
-            return self._anonymous() if token is None else self._vouched(token)
+        if token is None:
+            return self._anonymous()
+        if isinstance(token, Vouched):
+            return self._vouched(token)
+        if isinstance(token, Certificate):
+            return self._of_certificate(token, now, wall)
         if not token.isascii() or not 0 < len(token) <= TOKEN_CHARS_MAX:
             raise refused(Why.MALFORMED, f"a token is 1 to {TOKEN_CHARS_MAX} characters of ASCII")
         digest = sha256(token.encode()).digest()
@@ -153,16 +126,19 @@ class RulesAuthority:
             return self._of_callout(self.answers, token, digest, now, unverified)
         unverified(digest)
         found = self._static(digest, now, wall) if is_static(token) else self._signed(token, now, wall)
+        return self._remember(digest, found)
+
+    def _remember(self, digest: bytes, identity: Identity) -> Identity:
         # One that is revoked already is judged again each time it is presented.
-        kept = found if self.revocations.of(found) is None else replace(found, generation=0)
+        kept = identity if self.revocations.of(identity) is None else replace(identity, generation=0)
         remember(self._verified, digest, kept, VERIFIED_MAX)
-        self._check_revoked(found)
-        return found
+        self._check_revoked(identity)
+        return identity
 
     def again(self, identity: Identity, now: float) -> Identity:
         """Return an identity with its grant under the present rules. Raises `Unauthenticated`."""
         rules_changed = identity.generation < self._rules_since
-        if now >= identity.until and not (rules_changed and isinstance(identity.evidence, _Static)):
+        if now >= identity.until and not (rules_changed and isinstance(identity.evidence, Static)):
             raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
         if identity.generation == self.generation:
             return identity
@@ -172,15 +148,17 @@ class RulesAuthority:
         if not rules_changed:
             return identity.judged(identity.grant, identity.until, self.generation)
         match identity.evidence:
-            case _Signed() as signed:
+            case Signed() as signed:
                 return self._signed_again(identity, signed, now)
-            case _Static() as evidence:
+            case Static() as evidence:
                 static = self._tokens.get(identity.token)
                 if static is None or static.name != identity.subject:
                     raise refused(Why.REVOKED, "the token has been removed from this node's file: get another")
                 return self._static_identity(static, evidence, now)
             case Vouched() as vouched:
                 return self._vouched(vouched)
+            case Certified() as certified:
+                return self._certified(certified, now)
         return self._anonymous()
 
     def ask(self, token: str, peer: str, waiter: Waiter, now: float) -> None:
@@ -255,7 +233,7 @@ class RulesAuthority:
     def known(self, token: str, now: float, wall: float) -> tuple[Known, Identity]:
         """Return what is known of a token's principal, beside its identity, to explain a decision by `rules`."""
         identity = self.identify(token, now, wall)
-        if isinstance(identity.evidence, _Signed):
+        if isinstance(identity.evidence, Signed):
             claims = identity.evidence.claims(identity.subject)
             return self._known(claims, self._issuers[identity.issuer]), identity
         return Known(STATIC_ISSUER, identity.subject, own=self._tokens[identity.token].allow), identity
@@ -272,8 +250,12 @@ class RulesAuthority:
 
     @property
     def ambient(self) -> bool:
-        """See `softstate.auth.open_authority.Authority`. A proxy may name a subject for all that passes through it."""
-        return self._anybody is not None or (self.proxy is not None and bool(self.proxy.subject_header))
+        """See `softstate.auth.open_authority.Authority`. A proxy may name a subject for all that passes through it.
+
+        A browser presents the certificate of its user with the requests of any page.
+        """
+        vouches = self.proxy is not None and bool(self.proxy.subject_header)
+        return self._anybody is not None or vouches or self.policy.mtls is not None
 
     @property
     def rules(self) -> Rules:
@@ -304,6 +286,8 @@ class RulesAuthority:
         revocation = self.revocations.of(identity)
         if revocation is not None:
             because = f" ({revocation.reason})" if revocation.reason else ""
+            if isinstance(identity.evidence, Certified):
+                raise refused(Why.REVOKED, f"the client's certificate was revoked{because}: get another")
             raise refused(
                 Why.REVOKED,
                 f"the token is not good any more: {REVOKED_WHAT[revocation.kind]} revoked{because}: get another",
@@ -361,6 +345,35 @@ class RulesAuthority:
             self._check_revoked(identity)
         return identity
 
+    def _of_certificate(self, certificate: Certificate, now: float, wall: float) -> Identity:
+        digest = bytes.fromhex(certificate.digest)
+        found = self._verified.pop(digest, None)
+        if found is None:
+            return self._remember(digest, self._certified(Certified(certificate, now - wall), now))
+        self._verified[digest] = found
+        if found.generation != self.generation or now >= found.until:
+            found = self._verified[digest] = self.again(found, now)
+        return found
+
+    def _certified(self, evidence: Certified, now: float) -> Identity:
+        rule, certificate = self.policy.mtls, evidence.certificate
+        if rule is None:
+            raise refused(Why.UNTRUSTED, "this node takes no client certificates: its policy needs a table [auth.mtls]")
+        until = certificate.end + evidence.ahead_s
+        if now >= until:
+            raise refused(Why.EXPIRED, "the client's certificate has expired: connect again with a new one")
+        known = Known(CERTIFICATE_ISSUER, rule.subject_of(certificate))
+        return Identity(
+            CERTIFICATE_ISSUER,
+            known.subject,
+            self._rules.grant_of(known),
+            until,
+            key=certificate.digest,
+            issued_at=certificate.begin,
+            generation=self.generation,
+            evidence=evidence,
+        )
+
     def _vouched(self, vouched: Vouched) -> Identity:
         found = self._vouched_for.pop(vouched, None)
         if found is None or found.generation != self.generation:
@@ -381,9 +394,9 @@ class RulesAuthority:
         static = self._tokens.get(digest_text(digest))
         if static is None:
             raise refused(Why.UNKNOWN_KEY, "this node knows no such static token: was it removed from its file?")
-        return self._static_identity(static, _Static(now - wall), now)
+        return self._static_identity(static, Static(now - wall), now)
 
-    def _static_identity(self, static: StaticToken, evidence: _Static, now: float) -> Identity:
+    def _static_identity(self, static: StaticToken, evidence: Static, now: float) -> Identity:
         until = static.until + evidence.ahead_s
         if now >= until:
             raise refused(Why.EXPIRED, f"the token expired {now - until:.0f} s ago by this node's clock: get another")
@@ -405,7 +418,7 @@ class RulesAuthority:
         key = self._key(token, now)
         if not key.verifies(token.signed, token.signature):
             raise refused(Why.SIGNATURE, f"the token's signature is not of key {key.id!a} of its issuer")
-        signed = _Signed(self._common.of(token), *token.times, token.id, key, now - wall)
+        signed = Signed(self._common.of(token), *token.times, token.id, key, now - wall)
         grant, left = self._judged(signed, token.subject, issuer, wall)
         return Identity(
             issuer.name,
@@ -420,7 +433,7 @@ class RulesAuthority:
             signed,
         )
 
-    def _signed_again(self, identity: Identity, signed: _Signed, now: float) -> Identity:
+    def _signed_again(self, identity: Identity, signed: Signed, now: float) -> Identity:
         issuer = self._issuers.get(identity.issuer)
         if issuer is None:
             raise refused(Why.ISSUER, f"this node no longer knows the token's issuer {identity.issuer!a}")
@@ -429,7 +442,7 @@ class RulesAuthority:
         grant, left = self._judged(signed, identity.subject, issuer, now - signed.ahead_s)
         return identity.judged(grant, now + left, self.generation)
 
-    def _judged(self, signed: _Signed, subject: str, issuer: Issuer, wall: float) -> tuple[Grant, float]:
+    def _judged(self, signed: Signed, subject: str, issuer: Issuer, wall: float) -> tuple[Grant, float]:
         """Check all that a token says; return what it grants, and for how long. Raises `Unauthenticated`."""
         common = signed.common
         rights = common.rights(self._rules_since)

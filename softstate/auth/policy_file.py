@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 from softstate.auth.authority import STATIC_ISSUER, Policy, StaticToken
 from softstate.auth.callout import CALLOUT_ISSUER, read_callout
+from softstate.auth.certificate import CERTIFICATE_ISSUER, read_certificate_rule
 from softstate.auth.keyring import Times
 from softstate.auth.limits import PUBLISH_BYTES, PUBLISHES, NamespaceLimit
 from softstate.auth.proxy import PROXY_ISSUER, read_proxy
@@ -44,6 +45,7 @@ RESERVED_ISSUERS = {
     STATIC_ISSUER: "static tokens",
     PROXY_ISSUER: "subjects that a proxy vouches for",
     CALLOUT_ISSUER: "subjects that a callout names",
+    CERTIFICATE_ISSUER: "subjects that client certificates name",
 }
 """Issuers of identities that no issuer of tokens has made."""
 
@@ -98,6 +100,7 @@ def read_policy(content: str, name: str, beside: Collection[str] = ()) -> Policy
     limits = tuple(_limit(table) for table in top.tables("limit"))
     proxy = read_proxy(auth.table("proxy")) if "proxy" in auth.data else None
     callout = read_callout(auth.table("callout")) if "callout" in auth.data else None
+    mtls = read_certificate_rule(auth.table("mtls")) if "mtls" in auth.data else None
     auth.end()
     top.end(beside)
     _check_unique([issuer.name for issuer, _ in issuers], auth, "issuer", "issuer")
@@ -105,13 +108,14 @@ def read_policy(content: str, name: str, beside: Collection[str] = ()) -> Policy
     _check_unique([token.digest for token in tokens], auth, "token", "sha256")
     vouches = proxy is not None and bool(proxy.subject_header)
     names = {issuer.name for issuer, _ in issuers} | {STATIC_ISSUER}
-    names |= {name for name, given in ((PROXY_ISSUER, vouches), (CALLOUT_ISSUER, callout is not None)) if given}
+    special = ((PROXY_ISSUER, vouches), (CALLOUT_ISSUER, callout), (CERTIFICATE_ISSUER, mtls))
+    names |= {name for name, given in special if given}
     for number, allow in enumerate(allows):
         if allow.who.issuer is not None and allow.who.issuer not in names:
             place = TomlTable(file, {}, ("allow", number)).place("who")
             what = f"names {allow.who.issuer!r}, which is no issuer{guess(allow.who.issuer, names)}"
             raise ConfigError(f"{place} {what}")
-    if not (issuers or tokens or vouches or callout or any(allow.who.anyone for allow in allows)):
+    if not (issuers or tokens or vouches or callout or mtls or any(allow.who.anyone for allow in allows)):
         raise ConfigError(
             f"{name} lets nobody in: add an [[auth.issuer]], an [[auth.token]] or an [[allow]] for anyone"
         )
@@ -121,7 +125,7 @@ def read_policy(content: str, name: str, beside: Collection[str] = ()) -> Policy
         if limit.prefix in [other.prefix for other in limits[:number]]:
             again = TomlTable(file, {}, ("limit", number))
             raise again.wrong("prefix", f"must be another one: {limit.prefix!r} has its limits above")
-    policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows, limits, proxy, callout)
+    policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows, limits, proxy, callout, mtls)
     return PolicyFile(policy, {issuer.name: source for issuer, source in issuers})
 
 

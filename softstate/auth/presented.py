@@ -18,8 +18,22 @@ class Vouched:
     via: str
 
 
-Credentials: TypeAlias = str | Vouched | None
-"""A token, what a proxy says, or nothing."""
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A client's certificate, which an authority of this node has signed.
+
+    `digest` is its SHA-256, in hexadecimal digits; `names` are its names, each with its kind (``uri``, ``dns``,
+    ``email`` or ``cn``). `begin` and `end` are when it is good, by the wall clock.
+    """
+
+    digest: str
+    names: tuple[tuple[str, str], ...]
+    begin: float
+    end: float
+
+
+Credentials: TypeAlias = str | Vouched | Certificate | None
+"""A token, what a proxy says, a client's certificate, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

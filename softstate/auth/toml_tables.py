@@ -10,9 +10,6 @@ from typing import Any, cast
 from softstate.auth.patterns import check_pattern
 from softstate.errors import ConfigError, Invalid
 
-LATER = frozenset({"mtls"})
-"""Tables that a later version will have."""
-
 _HEADER = re.compile(r"^[ \t]*\[(\[?)[ \t]*([^\[\]#]+?)[ \t]*\]", re.MULTILINE)
 
 
@@ -133,8 +130,6 @@ class TomlTable:
         for key in self.data:
             if key in beside:
                 continue
-            if key in LATER and len(self._path) < 2:
-                raise self.wrong(key, "is not in this version: leave it out")
             if key not in self.known:
                 raise ConfigError(f"unknown key {self.place(key)}{guess(key, self.known)}")
 

@@ -55,10 +55,19 @@ class InThread(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """The files of TLS: `cert` holds the chain of the node, its own first; `key` may be the same file."""
+    """The files of TLS: `cert` holds the chain of the node, its own first; `key` may be the same file.
+
+    `client_ca` holds the authorities by which clients' certificates are taken; None: clients are not asked for any.
+    """
 
     cert: Path
     key: Path
+    client_ca: Path | None = None
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every one of them."""
+        return (self.cert, self.key) if self.client_ca is None else (self.cert, self.key, self.client_ca)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,8 @@ def files_of(config: ServerConfig) -> CertificateFiles | None:
     """Return the files that a configuration names, None for a node without TLS."""
     if not config.tls_cert:
         return None
-    return CertificateFiles(Path(config.tls_cert), Path(config.tls_key or config.tls_cert))
+    client_ca = Path(config.tls_client_ca) if config.tls_client_ca else None
+    return CertificateFiles(Path(config.tls_cert), Path(config.tls_key or config.tls_cert), client_ca)
 
 
 def load_certificate(files: CertificateFiles) -> Certificate:
@@ -92,6 +102,8 @@ def load_certificate(files: CertificateFiles) -> Certificate:
         raise ConfigError(f"tls_cert, tls_key: {_unusable(files, error)}") from None
     except OSError as error:
         raise ConfigError(f"tls_cert, tls_key: cannot read {files.cert} or {files.key}: {error.strerror}") from None
+    if files.client_ca is not None:
+        _ask_clients(context, files.client_ca)
     told = _try(context, chain, files.cert)
     names = tuple(str(name) for kind, name in _pairs(told.get("subjectAltName")) if kind in ("DNS", "IP Address"))
     return Certificate(context, names, float(ssl.cert_time_to_seconds(str(told["notAfter"]))))
@@ -110,6 +122,7 @@ class CertificateKeeper:
         bulkhead: Bulkhead,
         wall: Callable[[], float] = time.time,
         *,
+        now: Callable[[], float] = trio.current_time,
         in_thread: InThread = trio.to_thread.run_sync,
     ) -> None:
         self._files = files
@@ -120,7 +133,7 @@ class CertificateKeeper:
         self._certificate = load_certificate(files)
         self._warn_at = 0.0
         self._asked = trio.Event()
-        self.tls = Tls(self._certificate.context)
+        self.tls = Tls(self._certificate.context, now, wall)
         """The TLS of the node's connections."""
         self._tell()
 
@@ -188,7 +201,7 @@ Stamp = tuple[int, int, int, int]
 def _stamps(files: CertificateFiles) -> Mapping[Path, Stamp | None]:
     """Return how files are now: device, number, size and time of modification; None for one that is not there."""
     found: dict[Path, Stamp | None] = {}
-    for path in (files.cert, files.key):
+    for path in files.all:
         try:
             status = path.stat()
         except (OSError, ValueError):
@@ -207,6 +220,19 @@ def _read(path: Path, option: str) -> str:
     if len(data) > FILE_BYTES_MAX:
         raise ConfigError(f"{option}: {path} is longer than {FILE_BYTES_MAX} bytes: name another file")
     return data.decode("ascii", "replace")
+
+
+def _ask_clients(context: ssl.SSLContext, client_ca: Path) -> None:
+    """Ask clients for certificates. One that is presented and not good fails the handshake."""
+    _read(client_ca, "tls_client_ca")
+    try:
+        context.load_verify_locations(client_ca)
+    except ssl.SSLError as error:
+        what = error.reason or str(error)
+        raise ConfigError(
+            f"tls_client_ca: {client_ca} cannot be used ({what}): it must hold certificates (PEM)"
+        ) from None
+    context.verify_mode = ssl.CERT_OPTIONAL
 
 
 def _refuse_passphrase(key: Path) -> str:

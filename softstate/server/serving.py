@@ -42,7 +42,7 @@ async def serve(
     config = replace(config, memory_max=config.memory_max or default_max())
     now, bulkhead = node_clock(), Bulkhead()
     keeper, files = _keeper(config, now, bulkhead), files_of(config)
-    certificate = None if files is None else CertificateKeeper(files, bulkhead)
+    certificate = None if files is None else CertificateKeeper(files, bulkhead, now=now)
     bound = await bind(config.host, config.port, shared=shared)
     try:
         store = await open_store(

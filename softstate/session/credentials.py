@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from softstate.auth.identity import Identity, Why, refused
 from softstate.auth.lasting import lasting
-from softstate.auth.presented import Credentials
+from softstate.auth.presented import Certificate, Credentials
 from softstate.errors import Invalid, RequestError
 from softstate.lease.table import Lease
 from softstate.session.effects import Effect, Send
@@ -20,8 +20,13 @@ def identified(session: SessionCore, credentials: Credentials, now: float) -> Id
 
 
 def credentials_of(session: SessionCore, token: str | None) -> Credentials:
-    """Return what a connection presents: in `hello`, or with its handshake. Raises `Unauthenticated` if they differ."""
+    """Return what a connection presents: in `hello`, or with its handshake. Raises `Unauthenticated` if they differ.
+
+    A certificate decides, and no token beside it is looked at.
+    """
     presented = session.presented.credentials
+    if isinstance(presented, Certificate):
+        return presented
     if token is None or not isinstance(presented, str) or token == presented:
         return presented if token is None else token
     raise refused(Why.MALFORMED, "hello and the handshake present different tokens: present one")
@@ -29,7 +34,8 @@ def credentials_of(session: SessionCore, token: str | None) -> Credentials:
 
 def authenticate(session: SessionCore, message: Auth, now: float) -> list[Effect]:
     """Take new credentials of the same principal, and judge the lease by them. Others leave all as it was."""
-    identity = identified(session, message.token, now)
+    presented = session.presented.credentials
+    identity = identified(session, presented if isinstance(presented, Certificate) else message.token, now)
     if identity.principal != session.identity.principal:
         raise refused(
             Why.SUBJECT_CHANGED,

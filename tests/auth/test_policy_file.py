@@ -117,7 +117,6 @@ ANYONE = '[[allow]]\nwho = "anyone"\nread = ["a/"]\n'
         ("\nalow = 1\n" + ISSUER, "unknown key alow in auth.toml, line 2; did you mean 'allow'?"),
         (ISSUER + "[[alow]]\nx = 1", "unknown key alow in auth.toml, line 5; did you mean 'allow'?"),
         (ISSUER + "[auth.x]\n", "unknown key x of [auth] in auth.toml; known are: issuer, token"),
-        (ISSUER + "[auth.mtls]\n", "mtls of [auth] in auth.toml is not in this version: leave it out"),
         ("auth = 1", "auth in auth.toml, line 1 must be a table: [auth]"),
         ("[auth]\nissuer = 1", "issuer of [auth] in auth.toml, line 2 must be a list of tables: [[auth.issuer]]"),
         ("allow = ['x']", "allow in auth.toml, line 1 must be a list of tables: [[allow]]"),

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+__all__ = ["NAMES", "Authority", "Pair", "TlsClient", "x509"]
+
 NAMES = ("localhost", "127.0.0.1", "node.example")
 
 

@@ -13,6 +13,7 @@ class FakeWire(FakeSocket):
     """Implements `softstate.server.edge.wire.Wire`. Its peer is told at once; `turns` counts calls of `again`."""
 
     secure = False
+    certificate = None
 
     def __init__(self, free_bytes: float = math.inf) -> None:
         super().__init__(free_bytes)

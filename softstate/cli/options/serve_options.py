@@ -33,6 +33,7 @@ BASIC = frozenset(
         "auth",
         "tls_cert",
         "tls_key",
+        "tls_client_ca",
         "ttl",
         "memory_max",
         "drain",
@@ -116,6 +117,8 @@ class ServeOptions:
 
     tls_key: Annotated[str, Parameter(help=_text("tls_key"), metavar="FILE", show_default=False)] = ""
 
+    tls_client_ca: Annotated[str, Parameter(help=_text("tls_client_ca"), metavar="FILE", show_default=False)] = ""
+
     plaintext_ok: Annotated[str, Parameter(metavar="REASON", show_default=False)] = ""
     """Why tokens may come in plain text from other machines, such as "TLS ends in front"."""
 
@@ -159,6 +162,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         auth_in_config=bool(options.auth) and options.auth == options.config,
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
+        tls_client_ca=options.tls_client_ca,
         ttl_ms=round(options.ttl * 1_000),
         memory_max=options.memory_max,
         drain_s=options.drain,

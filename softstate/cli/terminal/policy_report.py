@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from softstate.auth.certificate import CERTIFICATE_ISSUER
 from softstate.auth.keyring import Keyring
 from softstate.auth.rules import Allow, Known, Who
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
@@ -43,6 +44,8 @@ def _lines(found: FetchedPolicy) -> Iterator[str]:
         yield f"proxies {', '.join(trusted)}: trusted for {names}"
     if policy.callout is not None:
         yield f"callout {policy.callout.url}: asked about tokens of no issuer (not asked now)"
+    if policy.mtls is not None:
+        yield f"client certificates (issuer {CERTIFICATE_ISSUER}): the subject is their {policy.mtls.subject}"
     for allow in policy.allows:
         yield f"{allow.where}: {_who(allow.who, alone=len(policy.issuers) < 2)}: {_rights(allow)}"
     for limit in policy.limits:

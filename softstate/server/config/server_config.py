@@ -70,6 +70,12 @@ class ServerConfig:
     ] = ""
     tls_key: Annotated[str, "The key of that certificate, as PEM; by default it is in the same file."] = ""
 
+    tls_client_ca: Annotated[
+        str,
+        "Authorities (PEM) by which clients' certificates are taken, as [auth.mtls] of the policy says. A client may do"
+        " without one, and present a token.",
+    ] = ""
+
     auth: Annotated[
         str,
         "The policy file: who may read and publish what. Without one, anyone may everything. Its tables may be in the"
@@ -291,6 +297,8 @@ class ServerConfig:
             )
         if self.tls_key and not self.tls_cert:
             raise ConfigError("tls_key is of no use alone: name the certificate with --tls-cert FILE")
+        if self.tls_client_ca and not (self.tls_cert and self.auth):
+            raise ConfigError("tls_client_ca is of no use without --tls-cert, and --auth with a table [auth.mtls]")
         if self.tls_cert and self.host.startswith(UNIX_SCHEME):
             raise ConfigError("tls_cert is of no use on a Unix socket, which nobody can listen in on: leave it out")
         spelt = replace(

@@ -40,6 +40,7 @@ class SocketWire:
     __slots__ = ("_fd", "_pump", "_wanted", "peer", "try_send")
 
     secure = False
+    certificate = None
 
     def __init__(self, fd: int, pump: Pump) -> None:
         self.peer: Peer | None = None

@@ -44,6 +44,7 @@ class StreamWire:
     """Implements `softstate.server.edge.wire.Wire` on a stream. `drive` tells its peer, until that closes it."""
 
     secure = False
+    certificate = None
 
     def __init__(self, stream: RawSocket, name: str, bulkhead: Bulkhead) -> None:
         self.peer: Peer | None = None

@@ -13,15 +13,20 @@ and nothing else.
 
 from __future__ import annotations
 
+import math
 import ssl
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import Enum, auto
-from typing import final
+from hashlib import sha256
+from typing import Any, final
 
 import structlog
 import trio
 
+from softstate.auth.lasting import CREDENTIALS_S_MIN
+from softstate.auth.presented import Certificate
 from softstate.server.edge.wire import Peer, Wire
 
 RECORD_BYTES = 16 * 1024
@@ -56,10 +61,20 @@ log = structlog.get_logger("softstate.tls")
 
 @final
 class Tls:
-    """The TLS of one node. `context` is used by the handshakes to come; another may take its place at any time."""
+    """The TLS of one node. `context` is used by the handshakes to come; another may take its place at any time.
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    `now` is a monotonic clock, and `wall` that by which certificates of clients end, both in seconds.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        now: Callable[[], float] = trio.current_time,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.context = context
+        self.now = now
+        self.wall = wall
         self.handshakes = 0
         """Handshakes that were completed."""
         self.refused = 0
@@ -89,13 +104,16 @@ class TlsWire:
 
     __slots__ = (
         "_again", "_credit", "_ended", "_incoming", "_linger_bytes", "_object", "_outgoing", "_reading", "_rest",
-        "_seal", "_sealed", "_send", "_step", "_tls", "_unread", "_wire", "_writing", "peer",
+        "_seal", "_sealed", "_send", "_step", "_tls", "_unread", "_until", "_wire", "_writing", "certificate", "peer",
     )  # fmt: skip
 
     secure = True
 
     def __init__(self, wire: Wire, tls: Tls) -> None:
         self.peer: Peer | None = None
+        self.certificate: Certificate | None = None
+        self._until = math.inf
+        """The end of that certificate, by the monotonic clock: its holder has to bring another one (P-AUTH-13)."""
         self._tls = tls
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = tls.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -286,6 +304,9 @@ class TlsWire:
             self._step = _Step.OVER
         if self._step is _Step.OPEN:
             self._tls.handshakes += 1
+            self.certificate = presented_by(self._object)
+            if self.certificate is not None:
+                self._until = self._tls.now() + self.certificate.end - self._tls.wall() - CREDENTIALS_S_MIN
             self._wire.want_read(self._reading)
             self._set_writing()
 
@@ -317,7 +338,7 @@ class TlsWire:
     # Bytes ----------------------------------------------------------------------------------------------------------
 
     def _read(self, max_bytes: int) -> bytes:
-        if self._ended:
+        if self._ended or (self.certificate is not None and self._tls.now() >= self._until):
             return b""
         if self._unread:
             with suppress(BlockingIOError):
@@ -390,3 +411,18 @@ class TlsWire:
         # It is sent first; then what the peer has sent meanwhile, or not, is an error.
         with suppress(ssl.SSLError):
             self._object.unwrap()
+
+
+_KINDS = {"URI": "uri", "DNS": "dns", "email": "email"}
+
+
+def presented_by(end: ssl.SSLObject) -> Certificate | None:
+    """Return the certificate that the other end of a connection has presented, if any; it was verified."""
+    found, data = end.getpeercert(), end.getpeercert(binary_form=True)
+    if not found or data is None:
+        return None
+    told: Mapping[str, Any] = found
+    names = [(_KINDS[kind], name) for kind, name in told.get("subjectAltName", ()) if kind in _KINDS]
+    names += [("cn", name) for part in told.get("subject", ()) for kind, name in part if kind == "commonName"]
+    begin, end_ = (float(ssl.cert_time_to_seconds(told[name])) for name in ("notBefore", "notAfter"))
+    return Certificate(sha256(data).hexdigest(), tuple(names), begin, end_)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from softstate.auth.presented import Certificate
+
 
 class Peer(Protocol):
     """A connection on a wire, as the edge sees it. None of these waits; one that raises has met a bug (S18)."""
@@ -31,6 +33,10 @@ class Wire(Protocol):
     @property
     def secure(self) -> bool:
         """Whether TLS protects it as far as this node."""
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The certificate that the other end has presented in the handshake of TLS."""
 
     @property
     def try_send(self) -> Callable[[bytes | memoryview], int]:

@@ -35,16 +35,17 @@ def bearer(request: Request) -> str | None:
 def presented(gate: NodeGate, request: Request) -> Presented:
     """Return what a request presents, and its client's address. Raises `Unauthenticated`, which is logged.
 
-    A token decides, if there is one; but what only a proxy may say is refused from anybody else all the same.
+    The first decides of a client's certificate, a token, and what a proxy says, and no other is looked at; but what
+    only a proxy may say is refused from anybody else all the same.
     """
     address = request.address
     try:
         vouched = None if gate.proxy is None else vouched_for(gate.proxy, request)
-        token = bearer(request)
+        token = bearer(request) if request.certificate is None else None
     except Unauthenticated as error:
         gate.note_refused(error, None, address)
         raise
-    return Presented(vouched if token is None else token, address)
+    return Presented(request.certificate or token or vouched, address)
 
 
 def identify(gate: NodeGate, request: Request) -> None:

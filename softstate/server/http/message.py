@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from softstate.auth.identity import Identity
 from softstate.auth.lasting import NOBODY
+from softstate.auth.presented import Certificate
 from softstate.errors import Invalid, RequestError
 from softstate.position import Position
 from softstate.server.http.arguments import check_escapes
@@ -33,8 +34,9 @@ class Request:
     `authority` is what a target in absolute form names before its path, None in origin form. The route table
     (`softstate.server.http.routes`) fills in `given`, the parameters, and `content`, the body as it was understood.
     `credentials` is its ``Authorization``, None if it has none, which is not among its headers.
-    `peer` names the other end of its connection, `address` is its client's (`softstate.server.http.forwarded`), empty
-    if nothing asks for it. `identity` is whose it is, and `arrived` when that was found out, by the node's clock.
+    `peer` names the other end of its connection, which has presented `certificate` in the handshake of TLS; `address`
+    is its client's (`softstate.server.http.forwarded`), empty if nothing asks for it. `identity` is whose it is, and
+    `arrived` when that was found out, by the node's clock.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Request:
     authority: str | None = None
     credentials: bytes | None = None
     peer: str = ""
+    certificate: Certificate | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     content: Any = None
     identity: Identity = NOBODY
@@ -52,9 +55,13 @@ class Request:
     address: str = ""
 
     @classmethod
-    def of(cls, head: RequestHead, credentials: bytes | None = None, peer: str = "") -> Request:
+    def of(
+        cls, head: RequestHead, credentials: bytes | None = None, peer: str = "", certificate: Certificate | None = None
+    ) -> Request:
         """Take a request as its head was read; its body may still have to come."""
-        return cls(head.method, head.path, head.query, head.headers, b"", head.authority, credentials, peer)
+        return cls(
+            head.method, head.path, head.query, head.headers, b"", head.authority, credentials, peer, certificate
+        )
 
     def header(self, name: str) -> str | None:
         """Return a header's value, repeated ones joined by commas; None if it is absent."""

@@ -177,7 +177,7 @@ class HttpPeer(HttpChannel):
     # Requests -------------------------------------------------------------------------------------------------------
 
     def _take_head(self, head: RequestHead) -> None:
-        request = self._request = Request.of(head, self._conversation.credentials, self._name)
+        request = self._request = Request.of(head, self._conversation.credentials, self._name, self._wire.certificate)
         if self._context.gate.asks_address:
             request.address = client_of(self._context.gate, request)
         try:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import random
 import ssl
+import time
 from pathlib import Path
 
 import pytest
 
+from softstate.server.certificates import CertificateFiles, load_certificate
 from softstate.server.edge.tls import PLAIN_TEXT, RECORD_BYTES, SEALED_BYTES_MAX, Tls, TlsWire
 from softstate.server.fanout.outbox import Outbox, OutboxBounds
-from tests.kit.certificates import Authority, TlsClient
+from tests.kit.certificates import Authority, TlsClient, x509
 from tests.kit.fake_socket import CLOSE, frames_in, text
 from tests.kit.fake_wire import FakeWire
 
@@ -413,3 +416,63 @@ def test_the_context_may_be_another_one_for_those_to_come(authority: Authority, 
         rig.peer.send(b"still here")
         assert rig.heard() == b"still here"
     assert shared.handshakes == 3
+
+
+@pytest.fixture
+def asking(authority: Authority) -> Tls:
+    """The TLS of a node that asks clients for certificates, with clocks of its own."""
+    pair = authority.node()
+    loaded = load_certificate(CertificateFiles(pair.cert, pair.key, authority.ca))
+    return Tls(loaded.context, lambda: 1_000.0, time.time)
+
+
+def test_a_client_is_known_by_the_names_of_its_certificate(authority: Authority, asking: Tls) -> None:
+    names = x509.UniformResourceIdentifier("spiffe://x/y"), x509.DNSName("a.example"), x509.RFC822Name("a@example")
+    pair = authority.client("named", *names, subject="Ann")
+    rig = Rig(asking, TlsClient(authority.trusting(pair))).shake()
+    found = rig.wire.certificate
+    assert found is not None
+    assert found.names == (("uri", "spiffe://x/y"), ("dns", "a.example"), ("email", "a@example"), ("cn", "Ann"))
+    der = ssl.PEM_cert_to_DER_cert(pair.cert.read_text())
+    assert found.digest == hashlib.sha256(der).hexdigest()
+    assert found.end - time.time() == pytest.approx(30 * 86_400, abs=60)
+    assert Rig(asking, TlsClient(authority.trusting())).shake().wire.certificate is None
+
+
+@pytest.mark.parametrize("bad", ["stranger", "expired", "of a node"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_that_is_not_good_makes_no_connection(
+    authority: Authority, asking: Tls, tmp_path: Path, bad: str, version: ssl.TLSVersion
+) -> None:
+    """It would be taken for anybody else."""
+    made = {
+        "stranger": lambda: Authority(tmp_path).client(),
+        "expired": lambda: authority.client("old", days=(-3, -1)),
+        "of a node": lambda: authority.node("used"),
+    }[bad]()
+    context = authority.trusting(made)
+    context.maximum_version = version
+    rig, before = Rig(asking, TlsClient(context)), asking.refused
+    with contextlib.suppress(ssl.SSLError):
+        rig.shake()
+        rig.socket.arrive(rig.client.say(b"GET / HTTP/1.1"))
+    assert asking.refused == before + 1
+    assert rig.peer.received == b""
+    rig.socket.end()
+    assert rig.peer.ended
+
+
+def test_a_connection_ends_with_the_certificate_of_its_client(authority: Authority, asking: Tls) -> None:
+    """So its client connects again, with a new one if it has one; an answer would have it stop."""
+    now = 1_000.0
+    asking.now = lambda: now
+    client = TlsClient(authority.trusting(authority.client("short", days=(-1, 1))))
+    rig = Rig(asking, client).shake()
+    now += 86_400 - 30
+    rig.socket.arrive(client.say(b"before"))
+    assert rig.peer.received == b"before"
+    assert not has_ended(rig)
+    now += 30
+    rig.socket.arrive(client.say(b"after"))
+    assert rig.peer.received == b"before"
+    assert has_ended(rig)
