@@ -18,8 +18,6 @@ from tests.kit.certificates import Authority, Pair, x509
 from tests.kit.node_rig import mode_is
 from tests.kit.processes import WAIT_S, Server, environment, running, until
 
-pytestmark = pytest.mark.processes
-
 CI = "sst_" + "c" * 43
 POLICY = f"""
 [auth.mtls]

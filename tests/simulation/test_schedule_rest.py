@@ -114,8 +114,9 @@ def test_k4_no_decision_reads_a_wall_clock() -> None:
                 elif re.match(r"(time|datetime)\.", name) and name.split(".")[-1] in wall:
                     read.add(f"{path.name}: {name}")
     # The Date of HTTP replies, which no decision reads; the gate's: tokens tell their times by it (P-AUTH-3); that of
-    # questions to a callout, which are signed with their time; and that of certificates, which end by it.
-    assert read == {f"{name}.py: time.time" for name in ("certificates", "date", "keeper", "node")}
+    # questions to a callout, which are signed with their time; and that of certificates, the node's and its clients',
+    # which end by it.
+    assert read == {f"{name}.py: time.time" for name in ("certificates", "date", "keeper", "node", "tls")}
 
 
 @pytest.mark.parametrize("how", ["down", "slow", "hanging"])
