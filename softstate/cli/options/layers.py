@@ -21,7 +21,7 @@ from cyclopts.argument import ArgumentCollection
 from softstate.errors import ConfigError
 
 PREFIX = "SOFTSTATE_"
-ELSEWHERE = frozenset({"SOFTSTATE_URL"})
+ELSEWHERE = frozenset({"SOFTSTATE_URL", "SOFTSTATE_TOKEN", "SOFTSTATE_TLS_CA"})
 """Variables of other commands, which `serve` accepts and ignores."""
 FILE_CHARS_MAX = 1_000_000
 """Longest configuration file: anything above it is another file, or a device that never ends."""

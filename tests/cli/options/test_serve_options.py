@@ -237,8 +237,11 @@ def test_wrong_variables_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, re
     assert "SOFTSTATE_KEYS_MAX" in refusal()
 
 
-def test_the_variable_of_the_client_commands_is_no_business_of_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOFTSTATE_URL", "ws://elsewhere:1")
+@pytest.mark.parametrize("name", ["SOFTSTATE_URL", "SOFTSTATE_TOKEN", "SOFTSTATE_TLS_CA"])
+def test_the_variables_of_the_client_commands_are_no_business_of_serve(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "ws://elsewhere:1")
     assert configured() == ServerConfig()
 
 
