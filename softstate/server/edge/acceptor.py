@@ -151,15 +151,18 @@ class Acceptor:
             self._behind = True
             self._set_waiting()
 
-    def accept(self, ready: Iterable[int]) -> None:
+    def accept(self, ready: Iterable[int], *, idle: bool = True) -> None:
         """Accept for `ACCEPT_S_MAX` at most on those of these descriptors that are listening sockets.
 
-        And where the last turn has left some: with more sockets ready than a turn is told of, the system tells of each
-        in some turns only. In a herd, that left most of the time for accepting unused.
+        In a turn that is `idle` besides, in which all that was received has been read, also where the last one has left
+        some: with more sockets ready than a turn is told of, the system tells of each in some turns only. In a herd,
+        that left most of the time for accepting unused. In a turn that is not, those who are here come first: to accept
+        in each took the goodput at 4 times the capacity from 0.89 of the peak to 0.18 (`bench overload`).
         """
-        waiting = list(self._left)
+        waiting: list[Listening] = []
+        if idle:
+            waiting, self._left = self._left, []
         waiting += [each for fd in ready if (each := self._listening.get(fd)) is not None and each not in waiting]
-        self._left = []
         if not waiting:
             return
         with self._bulkhead.contain("accept", partial(self._pause, RETRY_S)):
@@ -169,7 +172,7 @@ class Acceptor:
                 waiting = [listening for listening in waiting if self._accept_one(listening)]
             self._behind = self._paused or bool(waiting)
             if not (self._paused or self.held):
-                self._left = waiting
+                self._left += [each for each in waiting if each not in self._left]
 
     def _accept_one(self, listening: Listening) -> bool:
         """Accept one connection; return False if none waits, or none can be accepted."""

@@ -384,3 +384,12 @@ async def test_those_left_waiting_are_accepted_though_the_system_does_not_tell_o
     assert len(rig.begun) == 8
     rig.acceptor.accept([])
     assert len(rig.begun) == 8
+
+
+async def test_those_left_waiting_are_not_accepted_while_others_are_still_to_be_read() -> None:
+    rig = Rig(FakeListening(1, *range(6)))
+    assert len(rig.turn()) == 4
+    rig.acceptor.accept([], idle=False)
+    assert len(rig.begun) == 4
+    rig.acceptor.accept([])
+    assert len(rig.begun) == 6
