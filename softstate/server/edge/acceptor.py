@@ -154,10 +154,11 @@ class Acceptor:
     def accept(self, ready: Iterable[int], *, idle: bool = True) -> None:
         """Accept for `ACCEPT_S_MAX` at most on those of these descriptors that are listening sockets.
 
-        In a turn that is `idle` besides, in which all that was received has been read, also where the last one has left
-        some: with more sockets ready than a turn is told of, the system tells of each in some turns only. In a herd,
-        that left most of the time for accepting unused. In a turn that is not, those who are here come first: to accept
-        in each took the goodput at 4 times the capacity from 0.89 of the peak to 0.18 (`bench overload`).
+        In a turn that is `idle` besides, which leaves no more to be read than the next one can, also where the last one
+        has left some: with more sockets ready than a turn is told of, the system tells of each in some turns only. In a
+        herd, that left most of the time for accepting unused. In a turn that is not idle, those who are here come
+        first: to accept in each took the goodput at 4 times the capacity from 0.89 of the peak to 0.18
+        (`bench overload`).
         """
         waiting: list[Listening] = []
         if idle:

@@ -245,7 +245,7 @@ class Pump:
         self._each(_end, [wire for wire, flags in ready if flags & GONE and not wire.reading])
         self._read()
         self._flush()
-        self._acceptor.accept((fd for fd, _ in events), idle=not self._line)
+        self._acceptor.accept((fd for fd, _ in events), idle=len(self._line) < EVENTS_PER_TURN)
         self._admission.serve(trio.current_time())
         self._acceptor.look()
 
