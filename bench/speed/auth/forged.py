@@ -1,4 +1,7 @@
-"""Forged tokens, each another one, beside an innocent that publishes."""
+"""Forged tokens, each another one, beside an innocent that publishes.
+
+They come from one address: the node looks at ten of them a second, and answers 429 to the others (P-AUTH-11).
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,7 @@ def _innocent(server: Server, innocent: LoadProcess, seconds: float) -> Figures:
 
 
 def _beside(server: Server, innocent: LoadProcess, forger: LoadProcess, request: str, seconds: float) -> Figures:
-    forger.tell("ask", request=request, seconds=seconds + 2 * LEAD_S, good="HTTP/1.1 401 ")
+    forger.tell("ask", request=request, seconds=seconds + 2 * LEAD_S, good="HTTP/1.1 4")
     time.sleep(LEAD_S)
     figures = _innocent(server, innocent, seconds)
     run = forger.answer()
