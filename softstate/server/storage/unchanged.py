@@ -1,4 +1,4 @@
-"""Answering polls that have nothing to learn from what this node knows, without its store (P-HTTP-17)."""
+"""Answering those who have nothing to learn from what this node knows, without its store (P-HTTP-17, P-SUB-17)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from softstate.server.storage.level import LEVEL_S_MAX, Reading
 
 @final
 class UnchangedPolls:
-    """Answers polls of one node at the position of its hub. `damage` are the topics known to be damaged.
+    """Answers polls and subscribes of a node at the position of its hub. `damage` are the topics known to be damaged.
 
     `answer` does not wait, so that a poll can be answered in the turn in which it was read.
     """
