@@ -341,8 +341,8 @@ class RulesAuthority:
             grant = self._rules.grant_of(known)
             identity = Identity(CALLOUT_ISSUER, known.subject, grant, token=entry.digest, evidence=entry.hold())
         if identity.generation != self.generation:
+            self._check_revoked(identity)  # ahead of keeping it: what is kept is not looked at again
             identity = entry.identity = replace(identity, generation=self.generation)
-            self._check_revoked(identity)
         return identity
 
     def _of_certificate(self, certificate: Certificate, now: float, wall: float) -> Identity:

@@ -332,10 +332,15 @@ def test_a_subject_of_a_callout_and_its_token_can_be_revoked() -> None:
         _, identity = rig.known()
         digest = identity.digest if kind == "sub" else identity.token
         rig.authority.load_revocations(Revocations([Revocation(f"{REVOKED}{kind}/{digest}")]))
-        with Refused(Why.REVOKED):
-            rig.identify()
+        for _ in range(2):
+            with Refused(Why.REVOKED):
+                rig.identify()
         with Refused(Why.REVOKED):
             rig.authority.again(identity, NOW)
+        rig.authority.change(read_policy(CALLOUT + OWN, "auth.toml").policy, {})
+        for _ in range(2):
+            with Refused(Why.REVOKED):
+                rig.identify()
 
 
 def test_rules_that_change_are_those_of_its_subjects_too() -> None:
