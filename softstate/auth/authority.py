@@ -10,7 +10,7 @@ from typing import Any, final
 
 from softstate.auth.answers import Answer, Answers, Entry, Standing, Unasked, Waiter, out_of_reach
 from softstate.auth.callout import CALLOUT_ISSUER, Callout
-from softstate.auth.certificate import CERTIFICATE_ISSUER, CertificateRule
+from softstate.auth.certificate import CERTIFICATE_EXPIRED, CERTIFICATE_ISSUER, CertificateRule
 from softstate.auth.common_claims import CommonClaimsTable
 from softstate.auth.digests import digest_of, digest_text
 from softstate.auth.evidence import Certified, Signed, Static
@@ -120,7 +120,7 @@ class RulesAuthority:
             # One that has expired stays, so that a wall clock that is set back does not make it good.
             self._verified[digest] = found
             if found.generation != self.generation or now >= found.until:
-                found = self._verified[digest] = self.again(found, now)
+                found = self._verified[digest] = self._judged_again(found, now)
             return found
         if self.answers is not None and not (is_static(token) or self._is_of_issuer(token)):
             return self._of_callout(self.answers, token, digest, now, unverified)
@@ -136,23 +136,35 @@ class RulesAuthority:
         return identity
 
     def again(self, identity: Identity, now: float) -> Identity:
-        """Return an identity with its grant under the present rules. Raises `Unauthenticated`."""
+        """See `softstate.auth.open_authority.Authority`."""
+        found = self._judged_again(identity, now)
+        if found.issuer != identity.issuer or found.subject != identity.subject:
+            text = "these credentials are of another subject now: open another session with them"
+            raise refused(Why.SUBJECT_CHANGED, text)
+        return found
+
+    def _judged_again(self, identity: Identity, now: float) -> Identity:
+        """Return who the credentials of an identity make by the present rules: maybe another principal."""
         rules_changed = identity.generation < self._rules_since
         if now >= identity.until and not (rules_changed and isinstance(identity.evidence, Static)):
-            raise refused(Why.EXPIRED, "the token has expired: fetch a new one")
+            certified = isinstance(identity.evidence, Certified)
+            raise refused(Why.EXPIRED, CERTIFICATE_EXPIRED if certified else "the token has expired: fetch a new one")
         if identity.generation == self.generation:
             return identity
-        self._check_revoked(identity)
         if isinstance(identity.evidence, Standing):
+            self._check_revoked(identity)
             return self._of_callout_again(identity, identity.evidence.entry)
-        if not rules_changed:
-            return identity.judged(identity.grant, identity.until, self.generation)
+        found = self._by_evidence(identity, now) if rules_changed else identity
+        self._check_revoked(found)
+        return found if rules_changed else identity.judged(identity.grant, identity.until, self.generation)
+
+    def _by_evidence(self, identity: Identity, now: float) -> Identity:
         match identity.evidence:
             case Signed() as signed:
                 return self._signed_again(identity, signed, now)
             case Static() as evidence:
                 static = self._tokens.get(identity.token)
-                if static is None or static.name != identity.subject:
+                if static is None:
                     raise refused(Why.REVOKED, "the token has been removed from this node's file: get another")
                 return self._static_identity(static, evidence, now)
             case Vouched() as vouched:
@@ -326,8 +338,6 @@ class RulesAuthority:
             raise out_of_reach()
         if known is None:
             raise refused(Why.REVOKED, "the callout of this node does not accept the token any more: get another")
-        if known.subject != identity.subject:
-            raise refused(Why.SUBJECT_CHANGED, "the token is of another subject now: open another session with it")
         if identity.generation < max(self._rules_since, entry.changed):
             return self._identity_of(entry)
         return replace(identity, generation=self.generation)
@@ -352,7 +362,7 @@ class RulesAuthority:
             return self._remember(digest, self._certified(Certified(certificate, now - wall), now))
         self._verified[digest] = found
         if found.generation != self.generation or now >= found.until:
-            found = self._verified[digest] = self.again(found, now)
+            found = self._verified[digest] = self._judged_again(found, now)
         return found
 
     def _certified(self, evidence: Certified, now: float) -> Identity:
@@ -361,7 +371,7 @@ class RulesAuthority:
             raise refused(Why.UNTRUSTED, "this node takes no client certificates: its policy needs a table [auth.mtls]")
         until = certificate.end + evidence.ahead_s
         if now >= until:
-            raise refused(Why.EXPIRED, "the client's certificate has expired: connect again with a new one")
+            raise refused(Why.EXPIRED, CERTIFICATE_EXPIRED)
         known = Known(CERTIFICATE_ISSUER, rule.subject_of(certificate))
         return Identity(
             CERTIFICATE_ISSUER,

@@ -16,6 +16,8 @@ from softstate.auth.toml_tables import TomlTable
 CERTIFICATE_ISSUER = "mtls"
 """The issuer of identities that client certificates make; no other may have this name."""
 
+CERTIFICATE_EXPIRED = "the client's certificate has expired: connect again with a new one"
+
 NameKind: TypeAlias = Literal["uri", "dns", "email", "cn"]
 
 NAME_KINDS: tuple[NameKind, ...] = get_args(NameKind)

@@ -56,8 +56,8 @@ class Authority(Protocol):
     def again(self, identity: Identity, now: float) -> Identity:
         """Return an identity with the grant that its principal has under the present rules, and their generation.
 
-        Raises `Unauthenticated` if its credentials are no longer good: expired, their key or their token removed; and
-        `Unavailable` if nobody has been able to tell for too long.
+        Raises `Unauthenticated` if its credentials are no longer good (expired, their key or their token removed) or
+        are of another principal by these rules; and `Unavailable` if nobody has been able to tell for too long.
         """
 
     def awaits_keys(self, now: float) -> bool:

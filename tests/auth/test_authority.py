@@ -145,8 +145,9 @@ def test_a_static_token_is_no_longer_good_when_its_line_is_gone() -> None:
     authority.change(Policy((), (static(until=WALL + 50),), ()), {})
     assert authority.identify(CI, NOW + 20, WALL).until == NOW + 50
     authority.change(Policy((), (replace(static(), name="other"),), ()), {})
-    with Refused(Why.REVOKED):
+    with Refused(Why.SUBJECT_CHANGED):
         authority.again(identity, NOW + 1)
+    assert authority.identify(CI, NOW + 1, WALL).subject == "other"
     authority.change(Policy((), (), (PUBLIC,)), {})
     with Refused(Why.REVOKED):
         authority.again(identity, NOW + 1)

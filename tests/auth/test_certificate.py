@@ -96,12 +96,35 @@ def test_it_is_judged_again_when_the_rules_change() -> None:
     found = authority(policy())
     identity = found.identify(certificate(*ALL), NOW, WALL)
     found.change(read_policy(policy("cn"), "auth.toml").policy, {})
-    assert found.again(identity, NOW).subject == "Ann"
+    with pytest.raises(Unauthenticated) as raised:
+        found.again(identity, NOW)
+    assert raised.value.why == Why.SUBJECT_CHANGED, "a session is of one principal"
+    assert found.identify(certificate(*ALL), NOW, WALL).subject == "Ann"
     found.change(read_policy(SIGNED_IN + '[[allow]]\nwho = "anyone"\nread = ["a"]\n', "auth.toml").policy, {})
     with pytest.raises(Unauthenticated, match=r"auth\.mtls"):
         found.again(identity, NOW)
     with pytest.raises(Unauthenticated, match=r"auth\.mtls"):
         found.identify(certificate(*ALL), NOW, WALL)
+
+
+def test_a_revocation_of_the_subject_that_it_has_by_other_rules_counts() -> None:
+    found = authority(policy())
+    found.load_revocations(Revocations([Revocation(subject_topic("mtls", "Ann"))]))
+    assert found.identify(certificate(*ALL), NOW, WALL).subject == "a.example"
+    found.change(read_policy(policy("cn"), "auth.toml").policy, {})
+    for _ in range(2):
+        with pytest.raises(Unauthenticated) as raised:
+            found.identify(certificate(*ALL), NOW, WALL)
+        assert raised.value.why == Why.REVOKED
+    found.change(read_policy(policy("email"), "auth.toml").policy, {})
+    assert found.identify(certificate(*ALL), NOW, WALL).subject == "a@example"
+
+
+def test_that_one_is_over_is_said_of_the_certificate() -> None:
+    found = authority(policy())
+    identity = found.identify(certificate(*ALL), NOW, WALL)
+    with pytest.raises(Unauthenticated, match="the client's certificate has expired: connect again"):
+        found.again(identity, NOW + 100)
 
 
 @pytest.mark.parametrize(
