@@ -98,8 +98,8 @@ class Standing:
 class Entry:
     """All that is known of one token. `digest` names it, `peer` is the address that presented it first.
 
-    `identity` is kept for those who come while the answer holds, as of the generation that it has. `over`: the last
-    answer has held for as long as it may. `failing`: the callout has failed since.
+    `identity` is kept for those who come while the answer holds, as of the generation that it has. `failing`: the
+    callout has failed since the last answer.
     """
 
     token: str = field(repr=False)
@@ -109,7 +109,6 @@ class Entry:
     identity: Identity | None = None
     changed: int = 0
     """The generation in which the answer changed."""
-    over: bool = False
     failing: bool = False
     asking: bool = False
     good_until: float = -math.inf
@@ -156,6 +155,10 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, entry: Entry) -> bool:
+        """Tell whether an answer is one of these still: what rests on another one is over."""
+        return self._entries.get(entry.digest) is entry
 
     # Those who present tokens ----------------------------------------------------------------------------------------
 
@@ -212,7 +215,7 @@ class Answers:
         """Take out those whose last answer has held for as long as it may, and on which something rests still."""
         while self._stale and self._stale[0][0] <= now:
             _, _, entry = heappop(self._stale)
-            if self._entries.get(entry.digest) is not entry:
+            if entry not in self:
                 continue
             if entry.stale_until > now:
                 self._push(self._stale, entry.stale_until, entry)
@@ -274,7 +277,7 @@ class Answers:
     def _take_due(self, now: float) -> Entry | None:
         while self._due and self._due[0][0] <= now:
             at, _, entry = heappop(self._due)
-            if self._entries.get(entry.digest) is not entry or entry.due_at != at or entry.waiters:
+            if entry not in self or entry.due_at != at or entry.waiters:
                 continue
             if entry.release():
                 return entry
@@ -292,7 +295,7 @@ class Answers:
         self.inflight -= 1
 
     def _end(self, entry: Entry) -> None:
-        entry.over, entry.identity = True, None
+        entry.identity = None
         del self._entries[entry.digest]
 
     def _plan(self, entry: Entry, at: float) -> None:

@@ -334,7 +334,7 @@ class RulesAuthority:
         known = entry.known
         if self.answers is None:
             raise refused(Why.REVOKED, "this node asks no callout any more: get another token")
-        if entry.over:
+        if entry not in self.answers:
             raise out_of_reach()
         if known is None:
             raise refused(Why.REVOKED, "the callout of this node does not accept the token any more: get another")

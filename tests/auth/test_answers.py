@@ -131,7 +131,7 @@ def test_the_last_answer_holds_while_the_callout_fails_and_then_is_over() -> Non
     assert rig.now == 360.0
     assert len(asked) == pytest.approx(300 / AGAIN_S, abs=2)
     assert rig.answers.find("t", 360.0) is None
-    assert [each.over for each in rig.answers.over(360.0)] == [True]
+    assert [each in rig.answers for each in rig.answers.over(360.0)] == [False]
     assert len(rig.answers) == 0
 
 
@@ -161,7 +161,7 @@ def test_a_failure_at_the_end_of_that_time_is_the_end_of_the_answer() -> None:
     rig.now = 361.0
     assert list(rig.answers.over(rig.now)) == [], "it is being asked about"
     assert rig.fail(entry)
-    assert entry.over
+    assert entry not in rig.answers
 
 
 def test_an_answer_that_comes_late_is_no_end() -> None:

@@ -366,3 +366,14 @@ def test_another_callout_is_asked_about_all_and_without_one_they_are_over() -> N
     rig.authority.change(read_policy('[[allow]]\nwho = "anyone"\nread = ["a"]\n', "auth.toml").policy, {})
     with Refused(Why.REVOKED):
         rig.authority.again(identity, NOW)
+
+
+def test_a_callout_that_comes_back_answers_for_no_session_of_before() -> None:
+    rig = Rig()
+    _, identity = rig.known()
+    without = read_policy('[[allow]]\nwho = "anyone"\nread = ["a"]\n', "auth.toml").policy
+    rig.authority.change(without, {})
+    rig.authority.change(read_policy(CALLOUT + OWN, "auth.toml").policy, {})
+    rig.known()
+    with pytest.raises(Unavailable, match="present the token again"):
+        rig.authority.again(identity, NOW)

@@ -151,7 +151,10 @@ class CalloutShell:
         callout = self._authority.policy.callout
         if callout is None:
             raise CalloutFailed("there is none any more")
-        return answer_of(await self._post(callout, entry), callout)
+        body = await self._post(callout, entry)
+        if self._authority.policy.callout != callout:
+            raise CalloutFailed("the policy names another callout now")
+        return answer_of(body, callout)
 
     async def _post(self, callout: Callout, entry: Entry) -> bytes:
         body, at_s = question(entry.token, entry.peer), int(self._wall())

@@ -275,6 +275,28 @@ async def test_the_policy_may_change_the_callout_or_leave_it_out(path: Path, aut
         assert (await rig.identify("good")).subject == "u1"
 
 
+async def test_an_answer_of_the_callout_before_counts_for_nothing(path: Path, autojump_clock: MockClock) -> None:
+    async with running(path) as rig, trio.open_nursery() as nursery:
+        rig.backend.takes_s = 1.0
+        errors: list[RequestError | None] = []
+
+        async def ask() -> None:
+            errors.append(await rig.ask("good"))
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.5)
+        write(path, POLICY.replace("app.", "other."))
+        await rig.keeper.reload()
+        await trio.sleep(1)
+        (error,) = errors
+        assert error is not None
+        assert "the policy names another callout now" in error.message
+        with pytest.raises(Unasked):
+            rig.authority.identify("good", trio.current_time(), WALL)
+        assert (await rig.identify("good")).subject == "u1"
+        assert [host for host, _, _ in rig.backend.opened] == ["app.example", "other.example"]
+
+
 def test_the_secret_is_long_and_nobody_elses(path: Path) -> None:
     assert load_policy(path).secret == SECRET.encode()
     secret = path.parent / "callout.secret"
