@@ -110,6 +110,8 @@ class Entry:
     changed: int = 0
     """The generation in which the answer changed."""
     failing: bool = False
+    watched: bool = False
+    """Whether `over` looks at it when it is stale."""
     asking: bool = False
     good_until: float = -math.inf
     stale_until: float = math.inf
@@ -148,6 +150,7 @@ class Answers:
         self.woken: Callable[[], object] = lambda: None
         self._entries: dict[str, Entry] = {}
         self._asked: deque[Entry] = deque()  # those that somebody waits for
+        self._asked_last = False  # whether the last question was of those
         self._turned_away: list[Waiter] = []
         self._due: list[tuple[float, int, Entry]] = []
         self._stale: list[tuple[float, int, Entry]] = []
@@ -191,7 +194,11 @@ class Answers:
     def next_due(self, now: float) -> Entry | None:
         """Return what to ask about now, if anything; `got` or `failed` is to be told of it."""
         while self.inflight < self.inflight_max:
-            entry = self._asked.popleft() if self._asked else self._take_due(now)
+            # In turn, so that a flood of new tokens does not keep those in that are not good any more.
+            entry = self._take_due(now) if self._asked_last or not self._asked else None
+            self._asked_last = entry is None and bool(self._asked)
+            if self._asked_last:
+                entry = self._asked.popleft()
             if entry is None:
                 return None
             if not entry.asking:
@@ -215,10 +222,11 @@ class Answers:
         """Take out those whose last answer has held for as long as it may, and on which something rests still."""
         while self._stale and self._stale[0][0] <= now:
             _, _, entry = heappop(self._stale)
+            entry.watched = False
             if entry not in self:
                 continue
             if entry.stale_until > now:
-                self._push(self._stale, entry.stale_until, entry)
+                self._watch(entry)
             elif not (entry.asking or entry.waiters):  # else `failed` finds it out
                 held = entry.release()
                 self._end(entry)
@@ -241,10 +249,9 @@ class Answers:
         entry.good_until = now + answer.ttl_s
         entry.stale_until = entry.good_until + self.times.stale_s
         self._plan(entry, entry.good_until)
-        if before is None:
-            self._push(self._stale, entry.stale_until, entry)
-            return False
-        if before.known == answer.known:
+        if not entry.watched:
+            self._watch(entry)
+        if before is None or before.known == answer.known:
             return False
         entry.identity = None
         return True
@@ -301,6 +308,10 @@ class Answers:
     def _plan(self, entry: Entry, at: float) -> None:
         entry.due_at = at
         self._push(self._due, at, entry)
+
+    def _watch(self, entry: Entry) -> None:
+        entry.watched = True
+        self._push(self._stale, entry.stale_until, entry)
 
     def _push(self, heap: list[tuple[float, int, Entry]], at: float, entry: Entry) -> None:
         self._number += 1

@@ -176,6 +176,22 @@ def test_an_answer_that_comes_late_is_no_end() -> None:
     assert list(rig.answers.over(rig.now)) == [entry]
 
 
+def test_an_answer_that_came_late_ends_too_if_no_other_is_asked_for() -> None:
+    rig = Rig(inflight_max=1)
+    entry, _standing = rig.known("t")
+    rig.now = 359.0
+    assert rig.due() == [entry]
+    rig.now = 361.0
+    assert list(rig.answers.over(rig.now)) == []
+    rig.answer(entry)
+    rig.now += 60.0
+    rig.ask("hangs")
+    assert [each.token for each in rig.due()] == ["hangs"]
+    assert rig.answers.due_at() == 361.0 + 360.0
+    rig.now = 361.0 + 360.0
+    assert list(rig.answers.over(rig.now)) == [entry]
+
+
 def test_a_token_that_was_never_answered_for_is_forgotten_when_that_fails() -> None:
     rig = Rig()
     rig.ask("t")
@@ -200,6 +216,22 @@ def test_so_many_questions_are_on_their_way_and_those_whom_somebody_waits_for_co
     rig.answer(first[1])
     assert [entry.token for entry in rig.due()] == ["c"]
     assert len(held) == 3
+
+
+def test_new_tokens_keep_nobody_from_being_asked_about_again() -> None:
+    """Else a flood of them, of which none counts as forged, would keep a user in whom the callout knows no more."""
+    rig = Rig(inflight_max=1)
+    entry, _standing = rig.known("here")
+    rig.now = 60.0
+    for number in range(4):
+        rig.ask(f"new{number}")
+    order = []
+    for _ in range(4):
+        (each,) = rig.due()
+        order.append(each.token)
+        rig.answer(each)
+    assert order == ["here", "new0", "new1", "new2"], "the one before was new"
+    assert entry.good_until == 120.0
 
 
 def test_who_has_waited_too_long_to_be_asked_about_is_told() -> None:
