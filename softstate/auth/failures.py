@@ -1,8 +1,8 @@
 """Tokens that are not good, by the address that presents them: to find out takes up to 230 us each (P-AUTH-11).
 
 So an address may fail so often a second, and further tokens of it are not looked at for a while; those that were
-verified before are remembered, and cost nothing. Tokens count that nobody can have had from an issuer of this node. One
-that has expired, was revoked, or is signed by a key that is gone is an ordinary one, of which all clients behind one
+verified before are remembered, and cost nothing. Tokens count that can never be good here. One that has expired, was
+revoked, is good for too long, or is signed by a key that is gone is an ordinary one, of which all clients behind one
 address may present theirs at once, and then others that are good. One token counts once.
 
 Sans-I/O: `now` is in seconds of one clock that never goes back; random draws are the caller's.
@@ -29,7 +29,7 @@ SPREAD_S = 10.0
 REMEMBERED_MAX = 4_096
 """Tokens that are remembered as not good: 2 MiB at most. The first one is forgotten first."""
 
-COUNTED = frozenset({Why.MALFORMED, Why.SIGNATURE, Why.ISSUER, Why.AUDIENCE, Why.BOUND, Why.TOO_LONG})
+COUNTED = frozenset({Why.MALFORMED, Why.SIGNATURE, Why.ISSUER, Why.AUDIENCE, Why.BOUND})
 """The checks whose refusals count. None of them lets a token pass later, as long as the rules are the same."""
 
 

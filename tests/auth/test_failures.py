@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from softstate.auth.authority import Policy, RulesAuthority
 from softstate.auth.failures import BURST, COUNTED, REMEMBERED_MAX, SPREAD_S, Failures
 from softstate.auth.identity import Why, refused
+from softstate.auth.keyring import Keyring
+from softstate.auth.token import Issuer
 from softstate.errors import Overloaded, Unauthenticated
+from tests.auth.tokens import NOW, WALL, HmacKey, token
+
+ISSUER = Issuer("https://id", ("softstate",))
 
 
 def digest(number: int) -> bytes:
@@ -26,6 +32,19 @@ def test_ordinary_tokens_that_are_over_do_not_count(why: Why) -> None:
     else:
         failures.check(digest(99), "a", 1, 0.0, 0.0)
         failures.check(digest(0), "a", 1, 0.0, 0.0)
+
+
+def test_a_token_that_will_be_good_is_not_remembered_as_none() -> None:
+    """One without an `iat` is good for too long only until its end is near enough."""
+    authority = RulesAuthority(Policy((ISSUER,), (), ()), {ISSUER.name: Keyring([HmacKey()])})
+    soon = token(exp=WALL + ISSUER.max_token_s + 60, iat=None)
+    failures = Failures(10.0)
+    with pytest.raises(Unauthenticated) as caught:
+        authority.identify(soon, NOW, WALL)
+    assert caught.value.why == Why.TOO_LONG
+    failures.note(digest(1), "a", authority.generation, NOW, caught.value)
+    failures.check(digest(1), "a", authority.generation, NOW + 60, 0.0)
+    assert authority.identify(soon, NOW + 60, WALL + 60).subject
 
 
 def test_those_who_wait_come_back_spread() -> None:
