@@ -395,9 +395,7 @@ class RulesAuthority:
                 PROXY_ISSUER, vouched.subject, grant, token=token, generation=self.generation, evidence=vouched
             )
             self._check_revoked(found)
-        self._vouched_for[vouched] = found
-        if len(self._vouched_for) > VERIFIED_MAX:
-            del self._vouched_for[next(iter(self._vouched_for))]
+        remember(self._vouched_for, vouched, found, VERIFIED_MAX)
         return found
 
     def _static(self, digest: bytes, now: float, wall: float) -> Identity:

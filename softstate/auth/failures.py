@@ -15,6 +15,7 @@ from typing import final
 
 from softstate.auth.identity import Why, refused
 from softstate.auth.rates import Rates
+from softstate.auth.remembering import remember
 from softstate.errors import Overloaded, Unauthenticated
 
 FAILURES = "auth_failures_per_s"
@@ -27,7 +28,7 @@ SPREAD_S = 10.0
 """Time over which those come back who are not looked at now, behind the time that each has to wait."""
 
 REMEMBERED_MAX = 4_096
-"""Tokens that are remembered as not good: 2 MiB at most. The first one is forgotten first."""
+"""Tokens that are remembered as not good: 2 MiB at most. The first ones are forgotten first."""
 
 COUNTED = frozenset({Why.MALFORMED, Why.SIGNATURE, Why.ISSUER, Why.AUDIENCE, Why.BOUND})
 """The checks whose refusals count. None of them lets a token pass later, as long as the rules are the same."""
@@ -61,8 +62,6 @@ class Failures:
         if error.why not in COUNTED:
             return
         known = self._not_good.pop(digest, None)
-        self._not_good[digest] = generation, str(error.why), error.message
+        remember(self._not_good, digest, (generation, str(error.why), error.message), REMEMBERED_MAX)
         if known is None or known[0] != generation:
             self._rates.charge(address, now)
-        if len(self._not_good) > REMEMBERED_MAX:
-            del self._not_good[next(iter(self._not_good))]

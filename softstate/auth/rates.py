@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Generic, TypeVar, final
 
+from softstate.auth.remembering import remember
+
 BURST_S = 1.0
 """A burst: so many seconds' worth may be done at once; one thing, if the rate is below one a second."""
 
 KEPT_MAX = 65_536
-"""Keys that are remembered; of more, the one that did something longest ago is taken for one that did nothing."""
+"""Keys that are remembered; of more, those that did something longest ago are taken for such as did nothing."""
 
 ROUNDING_S = 1e-6
 """Time below which nobody waits: who waits as long as told must not be told to wait once more."""
@@ -56,6 +58,4 @@ class Rates(Generic[K]):
     def charge(self, key: K, now: float, cost: float = 1.0) -> None:
         """Note that a key does it, whether it may or not."""
         paid = self._paid_until
-        paid[key] = max(paid.pop(key, now), now) + cost * self._each_s
-        if len(paid) > self._kept_max:
-            del paid[next(iter(paid))]
+        remember(paid, key, max(paid.pop(key, now), now) + cost * self._each_s, self._kept_max)

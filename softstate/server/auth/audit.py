@@ -13,6 +13,7 @@ import structlog
 
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import Identity
+from softstate.auth.remembering import remember
 from softstate.auth.rules import Action
 from softstate.errors import Unauthenticated
 
@@ -20,7 +21,7 @@ EVERY_S = 1.0
 """Least time between two lines of one kind, in seconds."""
 
 KINDS_KEPT = 1_024
-"""Kinds of lines, most of them principals, for which the last is remembered; the oldest is forgotten first."""
+"""Kinds of lines, most of them principals, for which the last is remembered; the oldest are forgotten first."""
 
 DIGEST_SHOWN = 8
 """Characters of a token's digest that are logged: enough to find it among few, too few to be of use."""
@@ -74,7 +75,5 @@ class Audit:
             self._last[kind] = told_at, left_out + 1
             return None
         self._last.pop(kind, None)
-        self._last[kind] = now, 0
-        if len(self._last) > KINDS_KEPT:
-            del self._last[next(iter(self._last))]
+        remember(self._last, kind, (now, 0), KINDS_KEPT)
         return left_out
