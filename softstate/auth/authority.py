@@ -33,6 +33,7 @@ from softstate.auth.token import (
     own_grant,
     read_token,
     scopes_of,
+    shown,
 )
 from softstate.errors import Unauthenticated
 from softstate.model import Record
@@ -422,7 +423,7 @@ class RulesAuthority:
         token = read_token(text)
         issuer = self._issuers.get(token.issuer)
         if issuer is None:
-            raise refused(Why.ISSUER, f"this node does not know the token's issuer {token.issuer!a}")
+            raise refused(Why.ISSUER, f"this node does not know the token's issuer {shown(token.issuer)}")
         key = self._key(token, now)
         if not key.verifies(token.signed, token.signature):
             raise refused(Why.SIGNATURE, f"the token's signature is not of key {key.id!a} of its issuer")

@@ -46,6 +46,9 @@ MAX_TOKEN_S = 86_400.0
 
 SUBJECT_CHARS_MAX = 255
 
+SHOWN_CHARS_MAX = 128
+"""Characters of a text of a token that messages show: they are kept, and logged."""
+
 HEADERS_KEPT = 256
 """Headers that are remembered: one key mostly signs tokens of one header."""
 
@@ -182,7 +185,7 @@ def check_claims(kind: str | None, claims: Mapping[str, Any], issuer: Issuer) ->
     bare = None if kind is None else kind.lower().removeprefix("application/")
     if bare not in (issuer.types or (None, *TYPES)):
         allowed = " or ".join(issuer.types or TYPES)
-        raise malformed(f"the token is of type {_shown(kind)}, this node accepts {allowed}")
+        raise malformed(f"the token is of type {shown(kind)}, this node accepts {allowed}")
     audience = claims.get("aud")
     audiences = [audience] if isinstance(audience, str) else audience
     if not isinstance(audiences, list) or not all(isinstance(name, str) for name in audiences):
@@ -190,8 +193,8 @@ def check_claims(kind: str | None, claims: Mapping[str, Any], issuer: Issuer) ->
     if not set(audiences) & set(issuer.audience):
         raise refused(
             Why.AUDIENCE,
-            f"the token is for audience {', '.join(map(_shown, audiences[:4])) or 'nobody'}, this node accepts"
-            f" {', '.join(map(_shown, issuer.audience))}",
+            f"the token is for audience {', '.join(map(shown, audiences[:4])) or 'nobody'}, this node accepts"
+            f" {', '.join(map(shown, issuer.audience))}",
         )
     if "cnf" in claims:
         raise refused(
@@ -320,5 +323,6 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -_NUMBER_MAX <= value <= _NUMBER_MAX
 
 
-def _shown(value: str | None) -> str:
-    return "none" if value is None else ascii(value[:64])
+def shown(value: str | None) -> str:
+    """Return a text that anybody may have written, for a message: all of it if it is as long as usual, not more."""
+    return "none" if value is None else ascii(value)[:SHOWN_CHARS_MAX]

@@ -11,7 +11,7 @@ from softstate.auth.identity import Why
 from softstate.auth.keyring import Keyring
 from softstate.auth.open_authority import Authority
 from softstate.auth.rules import Allow, Who
-from softstate.auth.token import Issuer
+from softstate.auth.token import SHOWN_CHARS_MAX, Issuer
 from softstate.errors import Unauthenticated
 from tests.auth.tokens import NOW, SECRET, WALL, HmacKey, Refused, token
 
@@ -230,6 +230,13 @@ def test_equal_grants_are_one_object() -> None:
     authority = rules(PUBLIC)
     one, other = (authority.identify(token(sub=subject), NOW, WALL) for subject in ("a", "b"))
     assert one.grant is other.grant
+
+
+def test_no_message_holds_much_of_what_anybody_may_have_written() -> None:
+    issuer = "\U0001f600" * 255
+    with Refused(Why.ISSUER, "does not know the token's issuer") as caught:
+        rules().identify(token(iss=issuer), NOW, WALL)
+    assert len(caught.value.message) < 2 * SHOWN_CHARS_MAX
 
 
 def test_no_message_holds_the_token_or_the_secret() -> None:
