@@ -197,7 +197,7 @@ class RulesAuthority:
             self.outlived([entry])
 
     def outlived(self, entries: Iterable[Entry]) -> None:
-        """Have an end all that rests on answers which have held for as long as they may."""
+        """End all that rests on answers which have held for as long as they may."""
         lost: dict[str, str] = {}
         for entry in entries:
             known = entry.known

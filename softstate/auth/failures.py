@@ -25,7 +25,7 @@ BURST = 30
 """Failures of one address that may come at once."""
 
 SPREAD_S = 10.0
-"""Time over which those come back who are not looked at now, behind the time that each has to wait."""
+"""Time over which clients are spread whose tokens are not looked at now, beyond the time that each has to wait."""
 
 REMEMBERED_MAX = 4_096
 """Tokens that are remembered as not good: 2 MiB at most. The first ones are forgotten first."""

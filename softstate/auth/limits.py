@@ -1,7 +1,7 @@
 """Limits of rates (P-AUTH-10): how often an identity may publish and poll, how much may be published below a prefix.
 
-Nothing that is one too many is counted, so who waits as long as told is served. Decides alone, and reads no clock:
-`now` is the node's monotonic clock, in seconds.
+A request that is one too many is not counted, so a client that waits as long as it is told is served. Sans-I/O: `now`
+is the node's monotonic clock, in seconds.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Authority(Protocol):
 
     @property
     def ambient(self) -> bool:
-        """Tell whether somebody who presents no token may do something: a page of any site may be that somebody."""
+        """Tell whether a request without a token may do anything. A page of any site can make a browser send one."""
 
     def identify(
         self, token: Credentials, now: float, wall: float, unverified: Callable[[bytes], None] = unheeded

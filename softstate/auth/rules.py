@@ -111,9 +111,9 @@ class Rights:
     """
 
     grant: Grant = NOTHING
-    unlike: frozenset[str] = frozenset()
-    """Subjects that may have another grant, by the rules: one object for all rights."""
-    unlike_too: frozenset[str] = frozenset()
+    special: frozenset[str] = frozenset()
+    """Subjects that may have another grant, by the rules. One object is shared by all rights."""
+    special_too: frozenset[str] = frozenset()
     """Further ones, by what is known of these principals."""
     subject_bytes_max: int = -1
     """Longest subject that is sure to make no pattern void."""
@@ -123,7 +123,7 @@ class Rights:
     def of(self, subject: str) -> Grant | None:
         """Return the grant of a subject, None for one that may have another. Takes 1 us."""
         grant = self.grant
-        if subject in self.unlike or subject in self.unlike_too or self.subject_bytes_max < 0:
+        if subject in self.special or subject in self.special_too or self.subject_bytes_max < 0:
             return None
         if not (grant.read.own or grant.write.own):
             return grant
@@ -142,7 +142,7 @@ class Rules:
         self._values = values_in(texts)
         self._own = [text for text in texts if "{sub}" in text]
         whos = [allow.who for allow in self.allows]
-        self._unlike = frozenset(who.sub for who in whos if who.sub is not None).union(_segments_of(texts))
+        self._special = frozenset(who.sub for who in whos if who.sub is not None).union(_segments_of(texts))
         self._groups = frozenset(who.group for who in whos if who.group is not None)
         self._scopes = frozenset(who.scope for who in whos if who.scope is not None)
         self._rights: dict[object, Rights] = {}
@@ -190,9 +190,9 @@ class Rules:
         if any(SUBJECT in pattern.segments for pattern in (*grant.read.wild, *grant.write.wild)):
             return Rights()
         own = self._filled([text for text in (*self._own, *texts) if "{sub}" in text], alike)
-        room = min(map(_subject_bytes_max, own), default=0)
+        bytes_max = min(map(_subject_bytes_max, own), default=0)
         values = [value for name in names if (value := known.text_of(name)) is not None]
-        return Rights(grant, self._unlike, frozenset(_segments_of(texts).union(values)), room, names)
+        return Rights(grant, self._special, frozenset(_segments_of(texts).union(values)), bytes_max, names)
 
     def _made(self, known: Known) -> Grant:
         admin = False

@@ -141,7 +141,7 @@ class LeaseTable:
         self.weight_max = math.inf
         """Bytes that all leases may hold, by estimate: a session or a name beyond it is `Overloaded`."""
         self.retry_ms = 0
-        """Time after which those come back whose leases are revoked as overloaded."""
+        """Time after which a client comes back whose lease was revoked as overloaded."""
         self.detached_max = max(1, int(sessions_max * DETACHED_FRACTION))
         self._released_max = released_max
         self._reaped_max = reaped_max

@@ -21,8 +21,8 @@ MEMORY_LIMIT = "memory_max"
 """The limit, as options and errors name it."""
 
 MEMORY_RETRY_MS = 10_000
-"""Time after which those come back who got no lease, or lost theirs, for want of memory. The next look at it is 5 s
-away at most."""
+"""Time after which a client comes back that was refused a lease, or lost one, because memory was full. A node looks at
+its memory every 5 s."""
 
 LOOKED_AT_PER_TURN = 1_000
 """Leases that are weighed, or ended, in one turn of the loop: about 1 ms."""

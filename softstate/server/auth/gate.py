@@ -1,6 +1,6 @@
 """The gate of one node: asks its authority who presents credentials, with the node's clocks, and counts refusals.
 
-It also knows how often whom may do what.
+It also enforces the limits of rates.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class NodeGate:
 
     @property
     def ambient(self) -> bool:
-        """Whether somebody who presents no token may do something."""
+        """Whether a request without a token may do anything."""
         return self.authority.ambient
 
     def identify(self, token: Credentials, now: float, address: str = "") -> Identity:
