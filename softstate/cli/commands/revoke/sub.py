@@ -8,6 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from softstate.auth.authority import STATIC_ISSUER
+from softstate.auth.callout import CALLOUT_ISSUER
+from softstate.auth.certificate import CERTIFICATE_ISSUER
+from softstate.auth.proxy import PROXY_ISSUER
 from softstate.auth.revocations import Revocation, subject_topic
 from softstate.auth.token import MAX_TOKEN_S
 from softstate.cli.commands.revoke.options import (
@@ -26,6 +29,13 @@ from softstate.cli.commands.revoke.report import STATIC_NEXT, carry_out
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, Timeout, Urls
 from softstate.errors import ConfigError
+
+NEXT = {
+    STATIC_ISSUER: STATIC_NEXT,
+    PROXY_ISSUER: "have the proxy refuse it; then this may be undone",
+    CALLOUT_ISSUER: "have the callout refuse it; then this may be undone",
+}
+"""The next step, by issuers whose credentials do not tell when they were issued."""
 
 
 async def command(
@@ -47,24 +57,26 @@ async def command(
 
     A token tells by its `iat` when it was issued, by the clock of its issuer; one without is older than any time.
 
-    :param issuer: The issuer, as `iss` of its tokens; 'static' for static tokens.
+    :param issuer: The issuer, as `iss` of its tokens; 'static', 'proxy', 'callout' or 'mtls' for those of no issuer.
     :param subject: The subject, as `sub` of its tokens, or the name of a static token.
     :param lasts: How long to refuse them, such as 24h, or 'ever': at least as long as its tokens live. The default is
-        24h, which is that of the policy file's `max_token_s`, and 'ever' with --before ever.
+        24h, which is that of the policy file's `max_token_s`, and 'ever' for certificates and with --before ever.
     :param before: Those that were issued before this time: 2026-11-30T12:00:00Z, seconds since 1970, or 'ever', which
-        keeps it from signing in again. The default is now, and 'ever' for static tokens, which have no time of issue.
+        keeps it from signing in again. The default is now, and 'ever' for static tokens and subjects of a proxy or a
+        callout, which have no time of issue.
     """
     check_name(issuer, "ISSUER")
     check_name(subject, "SUBJECT")
-    static = issuer == STATIC_ISSUER
-    if static and before is not None and math.isfinite(before):
-        raise ConfigError("--before: a static token does not tell when it was issued; leave it out")
+    untimed = issuer in NEXT
+    if untimed and before is not None and math.isfinite(before):
+        raise ConfigError(f"--before: credentials of issuer {issuer!r} do not tell when they were issued; leave it out")
     if before is None:
-        before = math.inf if static else now()
+        before = math.inf if untimed else now()
+    for_good = math.isinf(before) or issuer == CERTIFICATE_ISSUER
     wanted = Revocation(
         subject_topic(issuer, subject),
         before,
-        until_of(lasts, math.inf if math.isinf(before) else MAX_TOKEN_S),
+        until_of(lasts, math.inf if for_good else MAX_TOKEN_S),
         check_reason(reason),
     )
     return await carry_out(
@@ -72,5 +84,5 @@ async def command(
         f"all credentials of {subject_text(issuer, subject)}",
         Nodes(url, credentials, timeout),
         printed=printed,
-        then=STATIC_NEXT if static else "",
+        then=NEXT.get(issuer, ""),
     )

@@ -104,6 +104,24 @@ async def test_a_static_subject_is_over_for_good_and_its_lines_are_to_go(running
     assert "out of the policy file" in fields(out)["next"]
 
 
+@pytest.mark.parametrize("issuer", ["proxy", "callout"])
+async def test_a_subject_without_a_time_of_issue_is_over_for_good(issuer: str, running: Running, ran: Ran) -> None:
+    """After a day it would be good again, without having signed in."""
+    code, out, _ = await ran("sub", issuer, "u1", "--url", running.url)
+    assert code == 0
+    topic = subject_topic(issuer, "u1")
+    assert await in_force(running, topic) == Revocation(topic)
+    assert f"have the {issuer} refuse it" in fields(out)["next"]
+
+
+async def test_certificates_which_may_live_for_years_are_over_for_good(running: Running, ran: Ran) -> None:
+    code, out, _ = await ran("sub", "mtls", "u1", "--url", running.url)
+    assert code == 0
+    topic = subject_topic("mtls", "u1")
+    assert await in_force(running, topic) == Revocation(topic, before=NOW)
+    assert fields(out)["until"] == "ever"
+
+
 async def test_what_reaches_further_is_kept(running: Running, ran: Ran) -> None:
     url = ("--url", running.url)
     await ran(*SUB, "--before", "ever", "--for", "48h", "--reason", "stolen", *url)
