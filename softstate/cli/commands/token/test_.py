@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from softstate.auth.answers import Unasked
 from softstate.auth.authority import STATIC_ISSUER, RulesAuthority
 from softstate.auth.callout import CALLOUT_ISSUER
+from softstate.auth.certificate import CERTIFICATE_ISSUER
 from softstate.auth.identity import Grant
 from softstate.auth.patterns import pattern_of
 from softstate.auth.proxy import PROXY_ISSUER
@@ -89,6 +90,8 @@ def _subject(
         ceilings[PROXY_ISSUER] = policy.proxy.ceiling
     if policy.callout is not None:
         ceilings[CALLOUT_ISSUER] = policy.callout.ceiling
+    if policy.mtls is not None:
+        ceilings[CERTIFICATE_ISSUER] = None
     if issuer is None:
         if len(ceilings) != 1:
             raise ConfigError(f"--issuer is missing: it must be one of {', '.join([*ceilings, STATIC_ISSUER])}")

@@ -306,6 +306,8 @@ OTHERS = """
 trusted = "unix"
 subject_header = "s"
 may_grant = ["users/"]
+[auth.mtls]
+subject = "dns"
 [auth.callout]
 url = "https://app.example/"
 secret_file = "secret"
@@ -325,9 +327,16 @@ def others(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("issuer", "name", "allowed"), [("proxy", "users/u1/", True), ("proxy", "more/", False), ("callout", "more/", True)]
+    ("issuer", "name", "allowed"),
+    [
+        ("proxy", "users/u1/", True),
+        ("proxy", "more/", False),
+        ("callout", "more/", True),
+        ("mtls", "users/u1/", True),
+        ("mtls", "users/u2/", False),
+    ],
 )
-def test_it_answers_for_subjects_of_a_proxy_and_of_a_callout(
+def test_it_answers_for_subjects_of_a_proxy_a_callout_and_certificates(
     issuer: str, name: str, allowed: bool, others: Path, output: Output, refusal: Refusal
 ) -> None:
     words = ("test", "read", name, "--auth", str(others), "--sub", "u1", "--issuer", issuer)
@@ -342,6 +351,6 @@ def test_it_asks_no_callout(others: Path, folder: Path, refusal: Refusal) -> Non
     (folder / "token").write_text("opaque")
     said = refusal("test", "read", "a", "--auth", str(others), "--token-file", str(folder / "token"))
     assert "a running node asks the callout whose token this is" in said
-    assert "--issuer is missing: it must be one of proxy, callout, static" in refusal(
+    assert "--issuer is missing: it must be one of proxy, callout, mtls, static" in refusal(
         "test", "read", "a", "--auth", str(others), "--sub", "u1"
     )
