@@ -1,7 +1,8 @@
 """The audit log: which credentials were refused, who was denied what, and who met a limit. No token, key or value.
 
 Anybody can cause a line with each request, so there is at most one a second for each check that refuses credentials,
-for each principal that is denied something, and for each limit that it meets; each tells how many were left out before.
+for each principal that is denied something, and for each limit that it meets; `left_out` tells how many were left out
+before, if any were.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Audit:
         if left_out is not None:
             shown = None if token is None else digest_of(token)[:DIGEST_SHOWN]
             fields = {"why": why, "peer": peer or None, "token": shown, "because": error.message}
-            log.info("credentials refused", **fields, left_out=left_out or None)
+            log.info("credentials refused", **fields, **_told(left_out))
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str], peer: str = "") -> None:
         """Tell that a principal at the address `peer` was denied these names, of which the first is shown."""
@@ -53,14 +54,14 @@ class Audit:
         left_out = self._due(f"denied {who}")
         if left_out is not None:
             fields = {"who": who, "peer": peer or None, "action": action, "name": names[0], "names": len(names)}
-            log.info("denied", **fields, left_out=left_out or None)
+            log.info("denied", **fields, **_told(left_out))
 
     def limited(self, limit: str, identity: Identity | None, address: str) -> None:
         """Tell that somebody met a limit. The address is told where no identity is known."""
         who = address or "anyone" if identity is None or identity.is_anonymous else self._shown(identity)
         left_out = self._due(f"limit {limit} {who}")
         if left_out is not None:
-            log.info("limit hit", limit=limit, who=who, left_out=left_out or None)
+            log.info("limit hit", limit=limit, who=who, **_told(left_out))
 
     def _shown(self, identity: Identity) -> str:
         if identity.is_anonymous:
@@ -77,3 +78,7 @@ class Audit:
         self._last.pop(kind, None)
         remember(self._last, kind, (now, 0), KINDS_KEPT)
         return left_out
+
+
+def _told(left_out: int) -> dict[str, int]:
+    return {"left_out": left_out} if left_out else {}
