@@ -219,7 +219,7 @@ def _read(path: Path, option: str) -> str:
         raise ConfigError(f"{option}: cannot read {path}: {getattr(error, 'strerror', error)}") from None
     if len(data) > FILE_BYTES_MAX:
         raise ConfigError(f"{option}: {path} is longer than {FILE_BYTES_MAX} bytes: name another file")
-    return data.decode("ascii", "replace")
+    return data.decode("ascii", "ignore")  # PEM itself is ASCII, what stands between its blocks may be anything
 
 
 def _ask_clients(context: ssl.SSLContext, client_ca: Path) -> None:

@@ -58,6 +58,12 @@ def test_certificate_and_key_may_be_one_file(authority: Authority, tmp_path: Pat
     assert load_certificate(CertificateFiles(both, both)).names == NAMES
 
 
+def test_remarks_between_certificates_may_be_in_any_language(authority: Authority, tmp_path: Path) -> None:
+    pair, remarked = authority.node(), tmp_path / "remarked.pem"
+    remarked.write_bytes("# Schlüssel\n".encode() + pair.cert.read_bytes())
+    assert load_certificate(CertificateFiles(remarked, pair.key)).names == NAMES
+
+
 def test_what_no_client_would_accept_is_refused(authority: Authority, tmp_path: Path) -> None:
     node, other = authority.node(), authority.node("other")
     long = tmp_path / "long.pem"
