@@ -207,7 +207,6 @@ class HttpPeer(HttpChannel):
                 else:
                     self._take_body(body)
         except Unasked as unasked:
-            self._origin = None
             asked = partial(self._asked, request, head)
             self._context.gate.ask(unasked.token, request.address, asked, self.fail)
         except (Refused, Invalid, Unauthenticated, Denied, TryLater) as error:

@@ -636,6 +636,17 @@ async def test_a_request_of_whose_token_nobody_can_tell_is_unavailable(
     assert not node.upgrades
 
 
+async def test_a_page_may_read_why_nobody_can_tell_whose_its_token_is(rules: RulesGate, nursery: trio.Nursery) -> None:
+    page = "http://good.example"
+    rules.unasked["token"] = []
+    peer = Peer(FakeNode(authority=rules, origins=(page,)), nursery)
+    head = f"Host: localhost\r\nOrigin: {page}\r\nAuthorization: Bearer token\r\n\r\n"
+    await peer.send(f"GET /v1/whoami HTTP/1.1\r\n{head}".encode())
+    rules.answer("token", Unavailable("the callout is down", retry_ms=1_000))
+    answer = await peer.answer()
+    assert (answer.code, answer["access-control-allow-origin"]) == ("unavailable", page)
+
+
 async def test_a_peer_that_has_left_while_its_token_was_asked_about_harms_nobody(
     node: FakeNode, rules: RulesGate, nursery: trio.Nursery
 ) -> None:
