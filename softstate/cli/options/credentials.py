@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from softstate.client.shell.token_provider import TokenProvider, TokenRequest
 
 VARIABLE = "SOFTSTATE_TOKEN"
+CA_VARIABLE = "SOFTSTATE_TLS_CA"
 
 PATIENT_ATTEMPTS = 2
 """A command that does not wait for another token has ended with the refusal by this call of its provider."""
@@ -44,8 +46,8 @@ class Presented:
     tls_ca: Annotated[
         Path | None,
         Parameter(
-            env_var="SOFTSTATE_TLS_CA", metavar="FILE", help="Authorities (PEM) that nodes are trusted by, in the place"
-            " of the system's.",
+            env_var=CA_VARIABLE, metavar="FILE", help="Authorities (PEM) that nodes are trusted by, in the place of the"
+            " system's.",
         ),
     ] = None  # fmt: skip
     tls_cert: Annotated[
@@ -55,12 +57,22 @@ class Presented:
         Path | None, Parameter(metavar="FILE", help="The key of --tls-cert (PEM); by default it is in the same file.")
     ] = None
 
-    def tls(self) -> ssl.SSLContext | None:
-        """Return what `softstate.connect` takes as `tls`. Raises `ConfigError`."""
+    def tls(self, urls: Sequence[str]) -> ssl.SSLContext | None:
+        """Return what `softstate.connect` takes as `tls` for these URLs. Raises `ConfigError`.
+
+        An authority that the environment names is for all commands of a user: URLs without TLS do without it.
+        """
         if self.tls_key is not None and self.tls_cert is None:
             raise ConfigError("--tls-key is of no use alone: name the certificate with --tls-cert FILE")
         if self.tls_ca is None and self.tls_cert is None:
             return None
+        from softstate.client.url import parse_url  # noqa: PLC0415 - --help does without
+
+        if not any(parse_url(url).tls for url in urls):
+            if self.tls_cert is None and str(self.tls_ca) == os.environ.get(CA_VARIABLE):
+                return None
+            flag = "--tls-ca" if self.tls_cert is None else "--tls-cert"
+            raise ConfigError(f"{flag} is of no use for URLs without TLS: begin one with wss:// or https://")
         import ssl  # noqa: PLC0415 - most commands do without
 
         what = f"--tls-ca {self.tls_ca}"

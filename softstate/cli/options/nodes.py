@@ -68,7 +68,7 @@ def connected(
     from softstate.client.shell.trust import opening  # noqa: PLC0415
     from softstate.http_client.streams import open_tcp  # noqa: PLC0415
 
-    tls, open_stream = credentials.tls(), None
+    tls, open_stream = credentials.tls(urls), None
     if reached is not None:
         open_stream, tls = reached.through(open_tcp if tls is None else opening(tls)), None
     return connect(

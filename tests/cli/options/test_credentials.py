@@ -1,4 +1,4 @@
-"""`--token-file`: what a command says while the file holds no token that a node takes."""
+"""`--token-file`: what a command says while the file holds no token that a node takes. `--tls-ca`: for which URLs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from softstate.cli.options.credentials import Presented
+from softstate.cli.options.credentials import CA_VARIABLE, Presented
+from softstate.cli.options.nodes import Reached, connected
 from softstate.client.shell.token_provider import TokenRequest
 from softstate.errors import ConfigError
 
@@ -43,3 +44,21 @@ async def test_a_file_that_is_gone_is_named_once(tmp_path: Path, capsys: pytest.
         capsys.readouterr().err
         == f"softstate: cannot read --token-file {file}: No such file or directory; it is read again\n"
     )
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:8700", "unix:/run/softstate.sock"])
+async def test_urls_without_tls_ignore_an_authority_of_the_environment_and_refuse_one_that_is_given(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Path("ca.pem")
+    monkeypatch.setenv(CA_VARIABLE, str(authority))
+    connected([url], Presented(tls_ca=authority))
+    for presented, flag in (
+        (Presented(tls_ca=Path("other.pem")), "--tls-ca"),
+        (Presented(tls_ca=authority, tls_cert=Path("cert.pem")), "--tls-cert"),
+    ):
+        for reached in (None, Reached()):
+            with pytest.raises(ConfigError, match=f"{flag} is of no use for URLs without TLS"):
+                connected([url], presented, reached=reached)
+    with pytest.raises(ConfigError, match=r"cannot read --tls-ca ca\.pem"):
+        connected([url, "wss://node.example"], Presented(tls_ca=authority))
