@@ -40,8 +40,8 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[trio.socke
     A `shared` port (SO_REUSEPORT) may be bound by every process of this user that asks for the same; the system spreads
     new connections over those that listen. Raises `ConfigError`; if cancelled, nothing stays bound.
 
-    A `host` that begins with ``unix:`` is the path of a Unix socket, which is made. One that was left there is removed
-    if nobody answers.
+    A `host` that begins with ``unix:`` is the path of a Unix socket, which is made, and listens at once. One that was
+    left there is removed if nobody answers.
     """
     if host.startswith(UNIX_SCHEME):
         return [await _bind_unix(host)]
@@ -96,6 +96,8 @@ async def _bind_unix(address: str) -> trio.socket.SocketType:
         await opened.bind(path)
         # It does not listen yet, so that nobody has connected with other rights.
         os.chmod(path, UNIX_MODE)  # noqa: PTH101 - as `bind` takes it
+        # From now on: nobody else serves this path, and another program would take one that is silent for left behind.
+        opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
         raise _refused_unix(address, error.strerror or str(error)) from error
