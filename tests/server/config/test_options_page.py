@@ -3,7 +3,7 @@ from pathlib import Path
 import softstate.server.config.options_page as options_page
 from softstate.lease.weight import GROUP_BYTES, NAME_BYTES, SESSION_BYTES
 from softstate.server.config.server_config import SETTINGS
-from softstate.server.memory.watch import CONNECTION_BYTES
+from softstate.server.memory.watch import CONNECTION_BYTES, TLS_BYTES
 
 
 def test_the_page_of_options_is_what_the_configuration_says() -> None:
@@ -14,7 +14,7 @@ def test_the_page_of_options_is_what_the_configuration_says() -> None:
 
 
 def test_the_page_tells_what_is_counted() -> None:
-    assert f"| a connection | {CONNECTION_BYTES:,} |" in options_page.page()
+    assert f"| a connection / its TLS | {CONNECTION_BYTES:,} / {TLS_BYTES // 1024} KiB |" in options_page.page()
     assert f"| a session | {SESSION_BYTES:,} |" in options_page.page()
     assert f"| {NAME_BYTES} / {NAME_BYTES + GROUP_BYTES} |" in options_page.page()
 
