@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from bench.load.process import LoadProcess
+from bench.measure.beside import PER_CPU
 from bench.measure.cost import CPU_S_MIN, RESIDENT_SOURCE, cpu_s, resident_bytes
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report, Target
@@ -97,7 +98,7 @@ class Pair:
 COST = (
     Column("server_cpu_s", "server CPU us each", 1e6, 0),
     Column("per_s", "per second", digits=0, better="more"),
-    Column("per_cpu_s", "per CPU second", digits=0, better="more"),
+    PER_CPU,
     Column("generator_busy", "generator busy", better=""),
 )
 IDLE = (

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.load.process import LoadFailed, LoadProcess
+from bench.measure.beside import ADDED, PER_CPU, with_added, with_per_cpu
 from bench.measure.cost import cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
@@ -33,10 +34,9 @@ BURSTS_MIN = 0.62
 HANDSHAKES_MIN = 1_500
 """Handshakes for each CPU second."""
 
-PER_CPU = Column("per_cpu_s", "per CPU second", digits=0, better="more")
 HANDSHAKE = (
     Column("server_cpu_s", "server CPU us/connection", 1e6, 1),
-    Column("added_s", "added CPU us", 1e6, 1),
+    ADDED,
     Column("wall_s", "wall us/connection", 1e6, 1),
 )
 
@@ -143,8 +143,7 @@ def deliveries(
 
 
 def _deliver(pair: fanout.Pair, command: str, arguments: dict[str, int]) -> Figures:
-    figures = pair.per_delivery(command, **arguments)
-    return {**figures, "per_cpu_s": 1 / max(figures["server_cpu_s"], 1e-9)}
+    return with_per_cpu(pair.per_delivery(command, **arguments))
 
 
 def handshakes(report: Report, both: dict[str, Node], connections: int, rounds: int) -> Rounds:
@@ -153,13 +152,7 @@ def handshakes(report: Report, both: dict[str, Node], connections: int, rounds: 
     runs[RESUMED] = partial(shake, both[TLS], connections, resumed=True)
     for run in runs.values():
         run()
-    result = run_rounds(runs, rounds, "handshakes")
-    plain = result.runs[PLAIN]
-    added: dict[str, list[Figures]] = {}
-    for name, mine in result.runs.items():
-        pairs = zip(mine, plain, strict=True)
-        added[name] = [{**run, "added_s": run["server_cpu_s"] - base["server_cpu_s"]} for run, base in pairs]
-    result = Rounds(added)
+    result = with_added(run_rounds(runs, rounds, "handshakes"), PLAIN)
     title = f"connections, one after the other: connect, GET /healthz, close; {connections:,} of them"
     report.table(title, result, HANDSHAKE, baseline=PLAIN, compares="server_cpu_s")
     rate = 1 / max(result.median(TLS, "added_s"), 1e-9)

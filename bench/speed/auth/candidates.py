@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from bench.measure.permissions import Permissions, checking_node
-from bench.measure.report import Column, Report, Target
-from bench.measure.rounds import Figures, Rounds
+from bench.measure.report import Report, Target
+from bench.measure.rounds import Rounds
 from bench.measure.servers import Server, softstate_server
 
 OPEN = "without --auth"
@@ -16,9 +16,6 @@ OPEN = "without --auth"
 CHECKING = "with --auth"
 IGNORING = "without --auth, sent tokens"
 """The node that checks none, and ignores those that it is sent: what only longer requests cost."""
-
-ADDED = Column("added_s", "added CPU us", 1e6, 1)
-PER_CPU = Column("per_cpu_s", "per CPU second", digits=0, better="more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +36,6 @@ def both_nodes(made: Permissions) -> Iterator[Nodes]:
     """Run both nodes, each on a durable store of its own."""
     with ExitStack() as stack:
         yield Nodes(stack.enter_context(softstate_server()), stack.enter_context(checking_node(made)), made)
-
-
-def with_added(result: Rounds, figure: str = "server_cpu_s") -> Rounds:
-    """Add to each candidate what its CPU is above the baseline's in the same round."""
-    runs: dict[str, list[Figures]] = {}
-    for name, mine in result.runs.items():
-        pairs = zip(mine, result.runs[OPEN], strict=True)
-        runs[name] = [
-            dict(run) if name == OPEN else {**run, "added_s": run[figure] - base[figure]} for run, base in pairs
-        ]
-    return Rounds(runs)
-
-
-def with_per_cpu(figures: Figures) -> Figures:
-    """Add how many there are for each CPU second of the server."""
-    return {**figures, "per_cpu_s": 1 / max(figures["server_cpu_s"], 1e-9)}
 
 
 def judge_within(report: Report, name: str, result: Rounds, figure: str, off: float) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from bench.load.process import LoadProcess
+from bench.measure.beside import ADDED, with_added
 from bench.measure.permissions import Algorithm
 from bench.measure.report import Report
 from bench.measure.rounds import Figures, Measure, Rounds, run_rounds
-from bench.speed.auth.candidates import ADDED, IGNORING, OPEN, Nodes, with_added
+from bench.speed.auth.candidates import IGNORING, OPEN, Nodes
 from bench.speed.sessions import COST, Pair
 
 CACHED = "a token that was verified before"
@@ -31,7 +32,7 @@ def connects(report: Report, nodes: Nodes, connections: int, rounds: int) -> Rou
             HS256: partial(_new, checked, nodes, "HS256", connections),
             ES256: partial(_new, checked, nodes, "ES256", connections),
         }
-        result = with_added(run_rounds(candidates, rounds, "connect"))
+        result = with_added(run_rounds(candidates, rounds, "connect"), OPEN)
     title = f"connect + hello + subscribe, {connections:,} sessions"
     report.table(title, result, (*COST, ADDED), baseline=OPEN, compares="server_cpu_s")
     report.note_busy(title, result)

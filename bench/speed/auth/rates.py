@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import partial
 
 from bench.load.process import LoadProcess
+from bench.measure.beside import PER_CPU, with_per_cpu
 from bench.measure.report import Report
 from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import Server
 from bench.speed import fanout
-from bench.speed.auth.candidates import CHECKING, IGNORING, OPEN, PER_CPU, Nodes, judge_within, with_per_cpu
+from bench.speed.auth.candidates import CHECKING, IGNORING, OPEN, Nodes, judge_within
 from bench.speed.closed_loop_runs import COLUMNS, run_closed_loop
 from bench.speed.polls import Question, presenting, questions
 from bench.speed.publish import request_message

@@ -111,13 +111,6 @@ def test_a_node_that_revokes_nobody_fails_the_run() -> None:
             load.ask("revoke", subjects=made.load_tokens_and_revocations(1), patience_s=0.5)
 
 
-def test_what_is_added_is_formed_within_each_round() -> None:
-    runs = {candidates.OPEN: [1.0, 2.0], connects.CACHED: [1.5, 2.25]}
-    costs: dict[str, list[Figures]] = {name: [{"server_cpu_s": cost} for cost in costs] for name, costs in runs.items()}
-    result = candidates.with_added(Rounds(costs))
-    assert [run["added_s"] for run in result.runs[connects.CACHED]] == [0.5, 0.25]
-
-
 @pytest.mark.parametrize(("cost", "ok"), [(0.97, False), (0.99, True), (1.01, True), (1.03, False)])
 def test_deliveries_may_differ_either_way_by_little(cost: float, ok: bool) -> None:
     runs: dict[str, list[Figures]] = {candidates.OPEN: [{"per_cpu_s": 1.0}], candidates.CHECKING: [{"per_cpu_s": cost}]}
