@@ -754,7 +754,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-AUTH-1": (
         "session/test_credentials.py::test_a_hello_without_good_credentials_ends_the_connection",
         "session/test_credentials.py::test_credentials_that_are_not_good_never_make_anybody_anonymous",
-        "server/http/test_credentials.py::test_a_header_from_elsewhere_is_refused_with_the_name_of_the_setting",
+        "server/http/test_forwarded.py::test_a_header_from_elsewhere_is_refused_with_the_name_of_the_setting",
     ),
     "P-AUTH-2": (
         "session/test_permission.py::test_a_name_is_refused_unless_one_pattern_covers_all_of_it",
@@ -795,11 +795,11 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "P-AUTH-8": (
         "server/http/test_credentials.py::test_nothing_is_answered_without_good_credentials",
         "server/http/test_credentials.py::test_a_refusal_is_the_same_whether_the_topic_exists",
-        "server/http/test_credentials.py::test_a_held_request_is_judged_again_when_it_is_answered",
-        "server/http/test_credentials.py::test_a_held_request_ends_with_its_credentials",
+        "server/http/test_changing_rules.py::test_a_held_request_is_judged_again_when_it_is_answered",
+        "server/http/test_changing_rules.py::test_a_held_request_ends_with_its_credentials",
         "server/http/test_credentials.py::test_a_handshake_may_present_a_token",
-        "server/http/test_credentials.py::test_a_proxy_that_is_trusted_may_say_who_a_request_is_from",
-        "server/http/test_credentials.py::test_a_handshake_may_come_with_the_header_of_a_proxy",
+        "server/http/test_forwarded.py::test_a_proxy_that_is_trusted_may_say_who_a_request_is_from",
+        "server/http/test_forwarded.py::test_a_handshake_may_come_with_the_header_of_a_proxy",
         "session/test_credentials.py::test_a_handshake_may_present_the_token_but_not_another_than_hello",
     ),
     "P-AUTH-9": (
@@ -808,7 +808,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "auth/test_revoking.py::test_a_signed_token_that_was_good_is_over_and_says_why",
         "server/fanout/test_hub_revocations.py::test_a_lease_that_is_revoked_gets_nothing_of_the_batch",
         "server/auth/test_warden.py::test_all_leases_that_rest_on_it_end_and_no_other",
-        "server/http/test_credentials.py::test_a_read_waits_until_the_node_has_heard_what_was_revoked",
+        "server/http/test_changing_rules.py::test_a_read_waits_until_the_node_has_heard_what_was_revoked",
         "server/websocket/test_silence.py::test_a_session_whose_credentials_were_revoked",
     ),
     "P-AUTH-10": (
@@ -841,7 +841,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         "session/test_credentials.py::test_a_hello_of_which_nobody_can_tell_is_refused_for_now",
         "session/test_credentials.py::test_new_credentials_of_which_nobody_can_tell_leave_the_old_ones",
         "session/test_credentials.py::test_a_session_of_which_nobody_can_tell_any_more_is_unavailable_and_keeps_what_it_presents",
-        "server/http/test_credentials.py::test_a_request_of_whose_token_nobody_can_tell_is_unavailable",
+        "server/http/test_unasked_tokens.py::test_a_request_of_whose_token_nobody_can_tell_is_unavailable",
         "server/auth/test_callout.py::test_who_is_known_stays_so_while_it_is_down_and_then_is_over",
     ),
     "P-AUTH-13": (
