@@ -13,6 +13,7 @@ from softstate.store.base import Committed, Write
 from tests.kit.fake_node import Answer, FakeNode, Peer
 from tests.kit.rules_gate import RulesGate
 from tests.server.http.conftest import ADMIN, U1
+from tests.server.http.test_upgrade import handshake
 
 
 def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
@@ -262,17 +263,12 @@ async def test_a_node_that_checks_no_credentials_ignores_them() -> None:
 async def test_a_handshake_may_present_a_token(
     node: FakeNode, nursery: trio.Nursery, presented: str | None, status: int
 ) -> None:
-    authorization = f"Authorization: {presented}\r\n" if presented else ""
-    request = (
-        "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        f"Sec-WebSocket-Protocol: softstate.v1.json\r\n{authorization}\r\n"
-    )
+    request = handshake(Authorization=presented)
     if status == 401:
-        (answer,) = await node.exchange(request.encode())
+        (answer,) = await node.exchange(request)
         assert (answer.status, answer.code) == (401, "unauthenticated")
         assert not node.upgrades
         return
-    await Peer(node, nursery).send(request.encode())
-    ((handshake, _),) = node.upgrades
-    assert handshake.presented.credentials == ("token" if presented else None)
+    await Peer(node, nursery).send(request)
+    ((shaken, _),) = node.upgrades
+    assert shaken.presented.credentials == ("token" if presented else None)

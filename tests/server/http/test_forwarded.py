@@ -14,6 +14,7 @@ from softstate.auth.policy_file import read_policy
 from softstate.auth.presented import Presented, Vouched
 from tests.kit.fake_node import FakeNode, Peer
 from tests.server.http.conftest import U1
+from tests.server.http.test_upgrade import handshake
 
 PROXY = """
 [auth.proxy]
@@ -82,18 +83,14 @@ async def test_a_header_from_elsewhere_is_refused_with_the_name_of_the_setting()
 async def test_a_handshake_may_come_with_the_header_of_a_proxy(nursery: trio.Nursery, peer: str, status: int) -> None:
     node = behind_proxy()
     node.peer_name = peer
-    request = (
-        "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        "Sec-WebSocket-Protocol: softstate.v1.json\r\nSoftstate-Subject: u1\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
-    )
+    request = handshake(Softstate_Subject="u1", X_Forwarded_For="192.0.2.1")
     if status == 401:
-        (answer,) = await node.exchange(request.encode())
+        (answer,) = await node.exchange(request)
         assert (answer.status, answer.json["why"]) == (401, "untrusted")
         return
-    await Peer(node, nursery).send(request.encode())
-    ((handshake, _),) = node.upgrades
-    assert handshake.presented == Presented(Vouched("u1", None, "10.0.0.1"), "192.0.2.1")
+    await Peer(node, nursery).send(request)
+    ((shaken, _),) = node.upgrades
+    assert shaken.presented == Presented(Vouched("u1", None, "10.0.0.1"), "192.0.2.1")
 
 
 async def test_the_log_tells_the_address_of_the_client_and_not_that_of_its_proxy() -> None:

@@ -81,6 +81,8 @@ async def test_a_peer_that_has_left_while_its_token_was_asked_about_harms_nobody
     await peer.stream.aclose()
     rules.answer("token")
     await trio.testing.wait_all_tasks_blocked()
+    assert (await node.ask("GET", "/v1/whoami", **U1)).status == 200
+    assert node.bulkhead.bugs == 0
 
 
 async def test_a_held_request_of_whose_token_nobody_can_tell_any_more_is_unavailable(
