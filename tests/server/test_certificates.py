@@ -86,6 +86,13 @@ def test_what_no_client_would_accept_is_refused(authority: Authority, tmp_path: 
         assert "tls_" in str(raised.value)
 
 
+def put_in_place(source: Path, target: Path) -> None:
+    """Copy a file so that no look finds a part of it."""
+    beside = target.with_suffix(".new")
+    shutil.copy(source, beside)
+    beside.replace(target)
+
+
 def _pair(pair: Pair) -> tuple[Path, Path]:
     return pair.cert, pair.key
 
@@ -132,7 +139,7 @@ async def test_another_certificate_takes_its_place_when_it_is_asked_for_or_the_f
         assert served(keeper, TlsClient(authority.trusting())) == "authority ca"
         first = keeper.tls.context
         for source, target in zip(_pair(other.node()), _pair(pair), strict=True):
-            shutil.copy(source, target)
+            put_in_place(source, target)
         keeper.reload()
         with trio.fail_after(10):
             await until(lambda: keeper.tls.context is not first)
@@ -156,12 +163,12 @@ async def test_a_certificate_that_is_of_no_use_leaves_the_one_in_use_and_is_told
     with structlog.testing.capture_logs() as logs:
         async with kept(pair) as keeper:
             first = keeper.tls.context
-            shutil.copy(other.cert, pair.cert)
+            put_in_place(other.cert, pair.cert)
             with trio.fail_after(10):
                 await until(lambda: any(line["event"] == "certificate not changed" for line in logs))
             assert keeper.tls.context is first
             served(keeper, TlsClient(authority.trusting()))
-            shutil.copy(other.key, pair.key)
+            put_in_place(other.key, pair.key)
             with trio.fail_after(10):
                 await until(lambda: keeper.tls.context is not first)
             served(keeper, TlsClient(authority.trusting()))

@@ -19,6 +19,9 @@ HANDSHAKE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: softstate.v1.json"
 )
 
+FAILURES_PER_S = 0.1
+"""So rarely that no further token is looked at while a test runs, however slow the machine."""
+
 
 async def open_(running: LocalNode, opened: AsyncExitStack, client: str = "") -> WebSocketConnection:
     url = f"{running.url}/v1/ws"
@@ -76,7 +79,10 @@ async def test_one_that_sends_bad_tokens_is_not_looked_at_and_those_who_were_kno
     for name in ("known", "new"):
         rules.issue(name, name)
         rules.may(name, admin=True)
-    async with node(parts={"authority": rules}) as running, AsyncExitStack() as opened:
+    async with (
+        node(parts={"authority": rules}, auth_failures_per_s=FAILURES_PER_S) as running,
+        AsyncExitStack() as opened,
+    ):
         answer = await get(running, "/v1/whoami", "known")
         assert answer.startswith(b"HTTP/1.1 200")
         for number in range(BURST):
@@ -119,7 +125,7 @@ async def test_behind_a_trusted_proxy_websockets_count_for_the_address_of_their_
 
 
 async def test_behind_a_trusted_proxy_bad_tokens_count_for_the_address_of_who_sends_them() -> None:
-    async with node(parts={"authority": behind_proxy()}) as running:
+    async with node(parts={"authority": behind_proxy()}, auth_failures_per_s=FAILURES_PER_S) as running:
         for number in range(BURST):
             answer = await get(running, "/v1/whoami", f"bad{number}", "192.0.2.1")
             assert answer.startswith(b"HTTP/1.1 401")

@@ -66,7 +66,7 @@ async def test_a_silent_session_is_closed_soon_after_its_credentials_were_revoke
     rules = RulesGate()
     rules.issue("token", "u1")
     async with (
-        node(parts={"authority": rules}, ttl_ms=60_000, hello_s_max=0.1, reauth_s=0.1) as running,
+        node(parts={"authority": rules}, ttl_ms=60_000, hello_s_max=1.0, reauth_s=0.1) as running,
         await trio.open_tcp_stream("127.0.0.1", running.port) as stream,
         trio.open_nursery() as nursery,
     ):
