@@ -158,6 +158,6 @@ class TlsClient:
 
     def close(self) -> bytes:
         """Say that no more comes; return what is to be sent."""
-        with contextlib.suppress(ssl.SSLError):
+        with contextlib.suppress(ssl.SSLWantReadError):  # the other end has not said so yet
             self.object.unwrap()
         return self.outgoing()

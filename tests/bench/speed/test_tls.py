@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import ssl
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +34,11 @@ def test_every_figure_of_every_candidate_is_there(report: Report) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_node_that_is_not_trusted_is_not_measured() -> None:
+def test_a_node_that_is_not_trusted_or_speaks_no_tls_is_not_measured(tmp_path: Path) -> None:
+    stranger = tmp_path / "cert.pem"
+    module.make_certificate("openssl", stranger, tmp_path / "key.pem")
     with module.nodes() as both:
-        stranger = module.Node(both[TLS].server, both[TLS].authority)
-        assert stranger.context() is not None
-        with pytest.raises(OSError, match=r"(?i)certificate|wrong version|record layer"):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            module.shake(module.Node(both[TLS].server, str(stranger)), 1)
+        with pytest.raises(ssl.SSLError, match=r"(?i)wrong version|record layer"):
             module.shake(module.Node(both[PLAIN].server, both[TLS].authority), 1)
