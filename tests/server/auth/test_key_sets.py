@@ -43,7 +43,7 @@ async def test_keys_are_fetched() -> None:
 async def test_keys_are_fetched_over_a_real_socket() -> None:
     issuer = FakeIssuer("e")
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, issuer.answer, 0)
+        listeners = await nursery.start(trio.serve_tcp, issuer.serve, 0)
         port = listeners[0].socket.getsockname()[1]
         source = KeySource("jwks_url", f"http://127.0.0.1:{port}/keys", (), Times(), "line 4")
         keys, _ = await fetch_keys("https://id", source)
