@@ -14,11 +14,11 @@ from softstate.auth.rules import Allow, Who
 from softstate.auth.token import SHOWN_CHARS_MAX, Issuer
 from softstate.errors import Unauthenticated
 from tests.auth.tokens import NOW, SECRET, WALL, HmacKey, Refused, token
+from tests.kit.static_tokens import CI
 
 ISSUER = Issuer("https://id", ("softstate",))
 PUBLIC = Allow(Who(anyone=True), read=("public/",))
 OWN = Allow(Who(), read=("users/{sub}/",), write=("users/{sub}/cart",))
-CI = "sst_" + "c" * 43
 
 
 def static(token: str = CI, **more: object) -> StaticToken:

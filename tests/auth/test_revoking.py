@@ -13,8 +13,9 @@ from softstate.auth.revocations import Revocations, key_topic, subject_topic, to
 from softstate.auth.token import SUBJECT_CHARS_MAX
 from softstate.model import Record
 from softstate.wire.value import encode_value
-from tests.auth.test_authority import CI, OWN, PUBLIC, rules, static
+from tests.auth.test_authority import OWN, PUBLIC, rules, static
 from tests.auth.tokens import NOW, WALL, HmacKey, Refused, claims, made, token
+from tests.kit.static_tokens import CI
 
 U1 = subject_topic("https://id", "u1")
 

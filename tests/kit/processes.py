@@ -3,7 +3,8 @@
 `running` runs a `softstate serve` process for the length of a block; a `Server` can be killed and started again on the
 same port and store. Leases have the default length of a node, so that no test depends on how fast a process starts or
 a busy machine runs; a test of leases that end asks for a short one. `ForeignClient` is a client made of the
-`websockets` package and PROTOCOL.md. `until` waits for a condition that nothing announces.
+`websockets` package and PROTOCOL.md. `command` runs one of softstate's. `until` waits for a condition that nothing
+announces.
 """
 
 import contextlib
@@ -150,6 +151,17 @@ def environment() -> dict[str, str]:
     """Return this process's environment without the variables that configure softstate."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SOFTSTATE_")}
     return {**kept, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+
+
+def command(url: str, *words: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a client command against a node, with more variables if any, and check how it ends."""
+    done = subprocess.run(
+        [sys.executable, "-m", "softstate", *words],
+        env=environment() | {"SOFTSTATE_URL": url} | variables,
+        capture_output=True, text=True, timeout=WAIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done
 
 
 @contextlib.contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,18 +14,14 @@ import trio
 import softstate
 from tests.kit.certificates import Authority, Pair, x509
 from tests.kit.node_rig import mode_is
-from tests.kit.processes import WAIT_S, Server, environment, running
+from tests.kit.processes import WAIT_S, Server, command, running
+from tests.kit.static_tokens import CI, static
 
-CI = "sst_" + "c" * 43
 POLICY = f"""
 [auth.mtls]
 subject = "uri"
 
-[[auth.token]]
-name = "ci"
-sha256 = "{hashlib.sha256(CI.encode()).hexdigest()}"
-read = ["builds/"]
-
+{static("ci", CI, read=["builds/"])}
 [[allow]]
 who = "anyone"
 read = ["public/"]
@@ -70,9 +64,7 @@ def status(server: Server, path: str, token: str | None = None) -> int:
 
 def run(server: Server, authority: Authority, pair: Pair, *words: str, code: int = 0) -> str:
     files = ["--tls-ca", str(authority.ca), "--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
-    command = [sys.executable, "-m", "softstate", *words, "--url", server.url, *files]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert done.returncode == code, done.stderr
+    done = command(server.url, *words, *files, code=code)
     return done.stdout + done.stderr
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,18 +12,10 @@ import trio
 import softstate
 from tests.auth.keys import key
 from tests.kit import node_rig, push_node
-from tests.kit.processes import WAIT_S, Server, environment, running, until
+from tests.kit.processes import WAIT_S, Server, command, running, until
+from tests.kit.static_tokens import CI, OTHER, ROOT, static
 
-CI, OTHER, ROOT = ("sst_" + letter * 43 for letter in "cor")
-
-
-def static(name: str, token: str, **rights: list[str]) -> str:
-    lines = [f'name = "{name}"', f'sha256 = "{sha256(token.encode()).hexdigest()}"']
-    lines += [f"{right} = {names}" for right, names in rights.items()]
-    return "\n".join(["[[auth.token]]", *lines, ""])
-
-
-BASE = '[[auth.token]]\nname = "root"\nsha256 = "' + sha256(ROOT.encode()).hexdigest() + '"\nadmin = true\n'
+BASE = static("root", ROOT, admin=True)
 
 
 def policy(path: Path, *tokens: str) -> None:
@@ -35,10 +24,7 @@ def policy(path: Path, *tokens: str) -> None:
 
 def run(server: Server, *words: str, token: str | None = None, code: int = 0) -> str:
     """Run a client command against a node."""
-    env = environment() | {"SOFTSTATE_URL": server.url} | ({} if token is None else {"SOFTSTATE_TOKEN": token})
-    command = [sys.executable, "-m", "softstate", *words]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert done.returncode == code, done.stderr
+    done = command(server.url, *words, code=code, **({} if token is None else {"SOFTSTATE_TOKEN": token}))
     assert token is None or token not in done.stdout + done.stderr
     return done.stdout + done.stderr
 

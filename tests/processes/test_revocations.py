@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kit.processes import WAIT_S, ForeignClient, Server, environment, running
+from tests.kit.processes import ForeignClient, Server, command, running
+from tests.kit.static_tokens import CI, OTHER, ROOT, static
 
-CI, OTHER, ROOT = ("sst_" + letter * 43 for letter in "cor")
+POLICY = static("ci", CI, read=["builds/"]) + static("other", OTHER, read=["/"]) + static("root", ROOT, admin=True)
 
 
 def policy(path: Path) -> None:
-    lines: list[str] = []
-    rights = {"ci": (CI, 'read = ["builds/"]'), "other": (OTHER, 'read = ["/"]'), "root": (ROOT, "admin = true")}
-    for name, (token, right) in rights.items():
-        lines += ["[[auth.token]]", f'name = "{name}"', f'sha256 = "{sha256(token.encode()).hexdigest()}"', right]
-    (path / "auth.toml").write_text("\n".join(lines) + "\n")
+    (path / "auth.toml").write_text(POLICY)
 
 
 def run(server: Server, *words: str, code: int = 0) -> str:
     """Run a client command as the administrator."""
-    env = environment() | {"SOFTSTATE_URL": server.url, "SOFTSTATE_TOKEN": ROOT}
-    command = [sys.executable, "-m", "softstate", *words]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout
+    return command(server.url, *words, code=code, SOFTSTATE_TOKEN=ROOT).stdout
 
 
 def publish(server: Server, topic: str, value: Any) -> int:

@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ import trio
 import softstate
 from tests.kit.certificates import Authority
 from tests.kit.node_rig import mode_is
-from tests.kit.processes import WAIT_S, ForeignClient, Server, environment, running, until
+from tests.kit.processes import WAIT_S, ForeignClient, Server, command, running, until
 
 
 @pytest.fixture
@@ -200,12 +199,8 @@ def _accepted(server: Server, authority: Authority) -> bool:
     return False
 
 
-def run(server: Server, *words: str, code: int = 0, **environment_: str) -> str:
-    """Run a client command against a node."""
-    command = [sys.executable, "-m", "softstate", *words, "--url", server.url]
-    env = environment() | environment_
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert done.returncode == code, done.stderr
+def run(server: Server, *words: str, code: int = 0, **variables: str) -> str:
+    done = command(server.url, *words, code=code, **variables)
     return done.stdout + done.stderr
 
 

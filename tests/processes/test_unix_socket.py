@@ -17,7 +17,7 @@ import trio
 
 import softstate
 from tests.kit.node_rig import mode_is
-from tests.kit.processes import WAIT_S, environment
+from tests.kit.processes import WAIT_S, command, environment
 
 LISTENS = "softstate listens on unix:"
 
@@ -44,11 +44,7 @@ def running(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def run(folder: Path, *words: str) -> str:
-    url = f"unix:{folder / 'node.sock'}"
-    command = [sys.executable, "-m", "softstate", *words, "--url", url]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return command(f"unix:{folder / 'node.sock'}", *words).stdout
 
 
 def test_commands_and_curl_reach_a_node_by_its_socket(tmp_path: Path) -> None:

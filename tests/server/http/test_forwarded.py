@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 import pytest
 import trio
 import trio.testing
@@ -13,26 +11,23 @@ from softstate.auth.authority import RulesAuthority
 from softstate.auth.policy_file import read_policy
 from softstate.auth.presented import Presented, Vouched
 from tests.kit.fake_node import FakeNode, Peer
+from tests.kit.static_tokens import CI, static
 from tests.server.http.conftest import U1
 from tests.server.http.test_upgrade import handshake
 
-PROXY = """
+PROXY = f"""
 [auth.proxy]
 trusted = ["10.0.0.1"]
 subject_header = "Softstate-Subject"
 grants_header = "Softstate-Grants"
-[[auth.token]]
-name = "ci"
-sha256 = "DIGEST"
-read = ["builds/"]
-[[allow]]
+{static("ci", CI, read=["builds/"])}[[allow]]
 who = "signed-in"
-read = ["users/{sub}/"]
+read = ["users/{{sub}}/"]
 [[allow]]
 who = "anyone"
 read = ["public/"]
-""".replace("DIGEST", sha256(b"sst_" + b"c" * 43).hexdigest())
-CI = {"Authorization": "Bearer sst_" + "c" * 43}
+"""
+SIGNED_IN = {"Authorization": f"Bearer {CI}"}
 
 
 def behind_proxy(content: str = PROXY) -> FakeNode:
@@ -44,13 +39,13 @@ def behind_proxy(content: str = PROXY) -> FakeNode:
     [
         ("10.0.0.1:5", {"Softstate-Subject": "u1"}, "u1", None),
         ("10.0.0.1:5", {"Softstate-Subject": "zoë".encode().decode("latin-1")}, "zoë", None),
-        ("10.0.0.1:5", {"Softstate-Subject": "u1", **CI}, "ci", None),
+        ("10.0.0.1:5", {"Softstate-Subject": "u1", **SIGNED_IN}, "ci", None),
         ("10.0.0.1:5", {"Softstate-Subject": "u1", "Softstate-Grants": "{}"}, "u1", None),
         ("10.0.0.1:5", {}, "", None),
         ("10.0.0.2:5", {}, "", None),
-        ("10.0.0.2:5", CI, "ci", None),
+        ("10.0.0.2:5", SIGNED_IN, "ci", None),
         ("10.0.0.2:5", {"Softstate-Subject": "u1"}, None, "untrusted"),
-        ("10.0.0.2:5", {"Softstate-Subject": "u1", **CI}, None, "untrusted"),
+        ("10.0.0.2:5", {"Softstate-Subject": "u1", **SIGNED_IN}, None, "untrusted"),
         ("10.0.0.2:5", {"Softstate-Grants": "{}"}, None, "untrusted"),
         ("peer", {"Softstate-Subject": "u1", "X-Forwarded-For": "10.0.0.1"}, None, "untrusted"),
         ("10.0.0.1:5", {"Softstate-Grants": "{}"}, None, "malformed"),
@@ -101,7 +96,7 @@ async def test_the_log_tells_the_address_of_the_client_and_not_that_of_its_proxy
         await node.ask("GET", "/v1/topics/x", None, X_Forwarded_For="192.0.2.1", Authorization="Bearer bad")
         await node.ask("GET", "/v1/topics/x", None, X_Forwarded_For="192.0.2.2", Authorization="Basic bad")
         node.peer_name = "10.0.0.2:5"
-        await node.ask("PUT", "/v1/topics/x", 1, X_Forwarded_For="192.0.2.1", **CI)
+        await node.ask("PUT", "/v1/topics/x", 1, X_Forwarded_For="192.0.2.1", **SIGNED_IN)
     assert [line["peer"] for line in lines] == ["192.0.2.1", "192.0.2.1", "10.0.0.2"]
 
 

@@ -1,13 +1,13 @@
 """The rules of Host, Origin and Sec-Fetch-Site: which names and which web pages a node answers to."""
 
 import json
-from hashlib import sha256
 
 import pytest
 
 from softstate.auth.authority import RulesAuthority
 from softstate.auth.policy_file import read_policy
 from tests.kit.fake_node import Answer, FakeNode
+from tests.kit.static_tokens import CI, static
 from tests.server.http.test_upgrade import handshake
 
 ROUTES = [
@@ -190,14 +190,7 @@ async def test_a_target_in_absolute_form_names_the_host_too(target: str, host: s
     assert (await asked(FakeNode(), target, host)).status == status
 
 
-STATIC = "sst_" + "c" * 43
-TOKEN = f"""
-[[auth.token]]
-name = "ci"
-sha256 = "{sha256(STATIC.encode()).hexdigest()}"
-read = ["/"]
-write = ["/"]
-"""
+TOKEN = static("ci", CI, read=["/"], write=["/"])
 ANYONE = '[[allow]]\nwho = "anyone"\nread = ["public/"]\n'
 PROXY = '[auth.proxy]\ntrusted = "10.0.0.1"\n'
 EVIL = "evil.example:18731"
@@ -240,7 +233,7 @@ async def test_a_node_without_rules_answers_no_such_page() -> None:
 
 
 async def test_any_name_of_a_node_will_do_with_a_token_if_nothing_is_given_without_one() -> None:
-    token = f"Authorization: Bearer {STATIC}"
+    token = f"Authorization: Bearer {CI}"
     assert await by_a_page(ruled(TOKEN), token) == [200, 404, 200, 101]
     assert await by_a_page(ruled(TOKEN + ANYONE), token) == [403] * 4
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeAlias
@@ -23,24 +22,14 @@ from softstate.server.serving import serve
 from softstate.store.base import Write
 from softstate.wire import encode_value
 from tests.kit.command_group import output_of, refusal_of
+from tests.kit.static_tokens import static
 
 NOW = 1_796_000_000.0
 """The wall clock of the commands: 2026-11-30T00:53:20Z."""
 
 ADMIN = "sst_" + "a" * 43
 READER = "sst_" + "r" * 43
-POLICY = f"""
-[[auth.token]]
-name = "admin"
-sha256 = "{sha256(ADMIN.encode()).hexdigest()}"
-admin = true
-
-[[auth.token]]
-name = "reader"
-sha256 = "{sha256(READER.encode()).hexdigest()}"
-read = ["/"]
-write = ["/"]
-"""
+POLICY = static("admin", ADMIN, admin=True) + static("reader", READER, read=["/"], write=["/"])
 
 Ran: TypeAlias = Callable[..., Awaitable[tuple[int, str, str]]]
 

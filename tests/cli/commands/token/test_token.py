@@ -15,35 +15,32 @@ import pytest
 from softstate.auth.policy_file import read_policy
 from softstate.auth.token import read_token
 from softstate.cli import exit_codes, run
+from tests.kit.static_tokens import CI, static
 
 Output = Callable[..., list[str]]
 Refusal = Callable[..., str]
 
-POLICY = """
+POLICY = f"""
 [[auth.issuer]]
 issuer = "local"
 audience = ["softstate"]
 jwks_file = "keys.json"
 may_grant = ["users/", "builds/"]
 
-[[auth.token]]
-name = "ci"
-sha256 = "%s"
-read = ["builds/"]
-
+{static("ci", CI, read=["builds/"])}
 [[allow]]
 who = "anyone"
 read = ["public/"]
 
 [[allow]]
 who = "signed-in"
-read = ["users/{sub}/", "org/{claim:org}/"]
-write = ["users/{sub}/cart"]
+read = ["users/{{sub}}/", "org/{{claim:org}}/"]
+write = ["users/{{sub}}/cart"]
 
 [[allow]]
-who = {group = "ops"}
+who = {{group = "ops"}}
 write = ["users/"]
-""" % ("0" * 64)
+"""
 
 
 @pytest.fixture
