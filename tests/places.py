@@ -75,7 +75,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     "tests/simulation/test_random_schedules.py::test_a_seed_draws_the_same_schedule_and_does_the_same_again": ("slow",),
     "tests/simulation/test_random_schedules.py::test_a_schedule_that_hypothesis_chooses_breaks_no_promise": ("slow",),
     "tests/store/rules/test_paging.py::test_paging_ends_with_the_state_of_the_store": ("slow",),
-    "tests/wire/test_codec.py::test_every_tag_is_refused_before_it_does_anything": ("slow",),
+    "tests/wire/test_cbor.py::test_every_tag_is_refused_before_it_does_anything": ("slow",),
 }
 """The markers of single tests, where they differ from their place's. `slow` is what --durations showed above 5 s."""
 
