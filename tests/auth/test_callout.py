@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from softstate.auth.answers import Answer, Entry, Unasked, Waiter
 from softstate.auth.authority import RulesAuthority
@@ -146,6 +146,7 @@ def test_an_answer_that_is_not_good_is_refused_and_says_why(body: Any, why: str)
     assert why in str(caught.value)
 
 
+@settings(derandomize=True, database=None, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda each: st.lists(each) | st.dictionaries(
     st.sampled_from(["identity", "subject", "groups", "claims", "read", "write", "ttl_s"]), each)))  # fmt: skip
 def test_any_answer_ends_in_an_answer_or_a_reason(body: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from softstate.auth.rates import BURST_S, Rates
 
@@ -58,6 +58,7 @@ def test_the_key_that_did_something_longest_ago_is_forgotten_first() -> None:
     assert [rates.wait_s(key, 0.0) > 0 for key in (1, 2, 3, 4)] == [True, False, True, True]
 
 
+@settings(derandomize=True, database=None, deadline=None)
 @given(st.floats(0.01, 1e6), st.floats(0, 1e9), st.lists(st.tuples(st.floats(0, 3), st.floats(0.1, 10)), max_size=50))
 def test_who_waits_as_long_as_told_goes_on_and_never_gets_more_than_the_rate(
     per_s: float, begins: float, asked: list[tuple[float, float]]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from trio.testing import MockClock
 
 from bench.trials.fuzz.node_targets import SocketTarget
+from softstate.model import Query
 from softstate.position import Position
 from softstate.server.storage.level import LEVEL_S_MAX, Level
 from softstate.wire import CBOR
@@ -40,6 +43,17 @@ async def publish(target: SocketTarget, topic: str) -> int:
     return answer.version
 
 
+@asynccontextmanager
+async def knowing(patch: pytest.MonkeyPatch) -> AsyncIterator[tuple[SocketTarget, list[Query], Position]]:
+    """Run a node that knows the newest versions, and note what reaches its store from then on."""
+    queries = asked(patch)
+    target = SocketTarget()
+    async with target.running():
+        position = (await flight(target, Subscribe(1, TOPICS, replace=True))).position
+        queries.clear()
+        yield target, queries, position
+
+
 async def test_the_answer_is_that_of_the_store(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = asked(monkeypatch)
     target = SocketTarget()
@@ -55,10 +69,7 @@ async def test_the_answer_is_that_of_the_store(autojump_clock: MockClock, monkey
 async def test_only_the_newest_versions_are_answered_so(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queries = asked(monkeypatch)
-    target = SocketTarget()
-    async with target.running():
-        await flight(target, Subscribe(1, TOPICS, replace=True))
+    async with knowing(monkeypatch) as (target, queries, _):
         version = await publish(target, "t/1")
         queries.clear()
         changed = await flight(target, Subscribe(1, TOPICS, replace=True))
@@ -72,11 +83,7 @@ async def test_only_the_newest_versions_are_answered_so(
 async def test_a_client_that_has_seen_more_is_for_the_store(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queries = asked(monkeypatch)
-    target = SocketTarget()
-    async with target.running():
-        position = (await flight(target, Subscribe(1, TOPICS, replace=True))).position
-        queries.clear()
+    async with knowing(monkeypatch) as (target, queries, position):
         ahead = Position(position.epoch, position.lineage, position.revision + 1)
         greeted, _refused = await answers(target, CBOR, Hello(position=ahead), Subscribe(1, TOPICS, replace=True))
         assert isinstance(greeted, Welcome)
@@ -85,12 +92,8 @@ async def test_a_client_that_has_seen_more_is_for_the_store(
 
 
 async def test_an_old_level_is_for_the_store(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    queries = asked(monkeypatch)
-    target = SocketTarget()
-    async with target.running():
-        await flight(target, Subscribe(1, TOPICS, replace=True))
+    async with knowing(monkeypatch) as (target, queries, _):
         monkeypatch.setattr(Level, "lag_s", lambda _self, _moment=None: LEVEL_S_MAX + 0.001)
-        queries.clear()
         await flight(target, Subscribe(1, TOPICS, replace=True))
         assert len(queries) == 1
 
@@ -98,11 +101,7 @@ async def test_an_old_level_is_for_the_store(autojump_clock: MockClock, monkeypa
 async def test_a_subscribe_on_an_open_connection_is_answered_so(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queries = asked(monkeypatch)
-    target = SocketTarget()
-    async with target.running():
-        await flight(target, Subscribe(1, TOPICS, replace=True))
-        queries.clear()
+    async with knowing(monkeypatch) as (target, queries, _):
         several = [Subscribe(number, {f"t/{number}": 0}) for number in range(3)]
         _, *found = await answers(target, CBOR, Hello(), *several)
         assert [answer.count for answer in found if isinstance(answer, Subscribed)] == [1, 2, 3]
