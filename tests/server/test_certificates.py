@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import structlog.testing
@@ -28,11 +27,9 @@ from softstate.server.certificates import (
 )
 from tests.kit.certificates import NAMES, Authority, Pair, TlsClient
 from tests.kit.node_rig import until
+from tests.kit.threads import at_once
 
 DAY_S = 86_400
-
-A = TypeVar("A")
-T = TypeVar("T")
 
 
 @pytest.fixture
@@ -174,12 +171,6 @@ async def test_a_certificate_that_is_of_no_use_leaves_the_one_in_use_and_is_told
             served(keeper, TlsClient(authority.trusting()))
     (told,) = [line for line in logs if line["event"] == "certificate not changed"]
     assert "is not that of the first certificate" in told["because"]
-
-
-async def at_once(function: Callable[[A], T], argument: A, /) -> T:
-    """Stand in for a thread, of which a clock that jumps would not know."""
-    await trio.lowlevel.checkpoint()
-    return function(argument)
 
 
 async def test_the_end_of_a_certificate_is_told_ahead_once_a_day(

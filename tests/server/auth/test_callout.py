@@ -26,7 +26,8 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.wire.messages import Reason
 from tests.auth.tokens import WALL, Refused
 from tests.kit.backend import Backend
-from tests.server.auth.test_keeper import at_once, write
+from tests.kit.threads import at_once
+from tests.server.auth.test_keeper import write
 
 SECRET = "s" * 32
 POLICY = """

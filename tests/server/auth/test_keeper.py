@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import trio
@@ -18,10 +17,8 @@ from softstate.server.auth.keeper import PolicyKeeper
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from tests.auth.keys import key
 from tests.auth.tokens import WALL, Refused, claims
+from tests.kit.threads import at_once
 from tests.server.auth.issuer import FakeIssuer
-
-A = TypeVar("A")
-T = TypeVar("T")
 
 ISSUER = '[[auth.issuer]]\nissuer = "https://id"\naudience = ["softstate"]\n'
 FETCHED = ISSUER + 'jwks_url = "https://id/keys"\n'
@@ -44,12 +41,6 @@ def remove(path: Path) -> None:
 def path(tmp_path: Path) -> Path:
     write(tmp_path / "auth.toml", FETCHED + ALLOW)
     return tmp_path / "auth.toml"
-
-
-async def at_once(function: Callable[[A], T], argument: A) -> T:
-    """Call without a thread, in whose time a clock that jumps would jump."""
-    await trio.lowlevel.checkpoint()
-    return function(argument)
 
 
 class Rig:
