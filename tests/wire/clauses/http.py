@@ -1,0 +1,118 @@
+"""P-HTTP: over HTTP."""
+
+HTTP: dict[str, tuple[str, ...]] = {
+    "P-HTTP-1": (
+        "server/http/test_server.py::test_error_bodies_have_the_documented_fields_only",
+        "server/http/test_topic_routes.py::test_accept",
+        "server/http/test_topic_routes.py::test_every_other_body_is_taken_for_json",
+        "server/http/test_representations.py::test_a_compressed_body_is_refused_by_the_name_of_its_coding",
+    ),
+    "P-HTTP-2": (
+        "server/http/test_topic_routes.py::test_put_then_get",
+        "server/http/test_representations.py::test_no_cache_stores_a_reply",
+        "simulation/test_schedule_proxies.py::test_n9_a_cache_that_obeys_its_headers_answers_no_poll",
+    ),
+    "P-HTTP-3": (
+        "server/http/test_topic_routes.py::test_if_none_match",
+        "server/http/test_representations.py::test_if_none_match_compares_representations",
+        "server/http/test_representations.py::test_if_match_is_a_condition_of_reading_too",
+        "server/http/test_topic_routes.py::test_a_tag_names_the_lineage_of_its_version",
+        "server/http/test_topic_routes.py::test_no_tag_is_made_of_two_histories",
+    ),
+    "P-HTTP-4": (
+        "server/http/test_topic_routes.py::test_a_hold_ends_with_the_change",
+        "server/http/test_topic_routes.py::test_a_hold_ends_with_its_time",
+        "server/http/test_topic_routes.py::test_a_hold_on_an_absent_topic_ends_when_it_appears",
+        "server/http/test_topic_routes.py::test_draining_ends_holds",
+    ),
+    "P-HTTP-5": (
+        "server/http/test_topic_routes.py::test_if_match_compares_and_sets",
+        "server/http/test_topic_routes.py::test_if_match_of_another_history_loses",
+        "server/http/test_topic_routes.py::test_if_match_star_needs_a_value",
+        "server/http/test_topic_routes.py::test_if_none_match_star_needs_no_value",
+    ),
+    "P-HTTP-6": (
+        "server/http/test_topic_routes.py::test_at_least_waits_for_the_revision",
+        "server/http/test_poll_routes.py::test_min_revision",
+        "session/test_machine.py::test_a_poll_that_asks_for_more_than_there_is_waits_and_is_told_so",
+        "integration/test_min_revision.py::test_a_poll_on_the_websocket_waits_for_its_revision",
+    ),
+    "P-HTTP-7": (
+        "server/http/test_poll_routes.py::test_a_cursor_belongs_to_its_request",
+        "server/http/test_poll_routes.py::test_an_answer_that_compaction_cut_off_must_start_over",
+        "server/http/test_validators.py::test_a_cursor_comes_back_as_it_went",
+    ),
+    "P-HTTP-8": (
+        "server/http/test_topic_routes.py::test_a_batch_is_applied_in_order_each_with_its_own_verdict",
+        "server/http/test_topic_routes.py::test_a_batch_at_the_limit_and_one_over",
+        "server/http/test_topic_routes.py::test_bad_batches",
+    ),
+    "P-HTTP-9": (
+        "server/http/test_server.py::test_foreign_origins_are_denied_everywhere",
+        "server/http/test_host.py::test_a_request_from_another_site_needs_an_allowed_origin",
+        "processes/test_hostile.py::test_a_foreign_origin_is_refused_on_both_surfaces",
+    ),
+    "P-HTTP-10": (
+        "server/http/test_upgrade.py::test_bad_handshakes_are_answered_and_not_upgraded",
+        "server/http/test_upgrade.py::test_the_first_known_subprotocol_is_selected",
+        "server/http/test_upgrade.py::test_admission_comes_before_the_upgrade",
+        "session/test_load_advice.py::test_a_request_is_shed_when_it_would_not_be_served_within_most_of_its_timeout",
+        "server/edge/test_admission.py::test_one_that_is_too_late_is_refused_and_at_the_limit_it_is_served",
+        "server/edge/test_admission.py::test_all_that_can_be_served_in_time_are_served_in_order",
+        "server/edge/test_admission.py::test_one_more_is_served_first_and_the_others_behind_it",
+        "server/edge/test_admission.py::test_a_node_is_full_when_four_times_as_many_wait_as_it_can_serve_in_time",
+        "server/http/test_shedding.py::test_the_age_counts_from_the_request_however_old_its_connection_is",
+        "server/http/test_shedding.py::test_publishes_and_probes_and_single_topics_are_not_shed",
+        "server/test_node_admission.py::test_at_the_limit_of_greetings_none_is_accepted_until_one_is_answered",
+    ),
+    "P-HTTP-11": (
+        "server/http/test_server.py::test_head_size_at_the_limit_and_one_over",
+        "server/http/test_server.py::test_header_count_at_the_limit_and_one_over",
+        "server/http/test_server.py::test_body_size_at_the_limit_and_one_over",
+        "server/http/test_server.py::test_a_slow_head_times_out",
+        "server/http/test_server.py::test_a_slow_body_times_out",
+        "server/http/test_server.py::test_a_connection_beyond_the_limit_is_answered_and_closed",
+        "server/http/test_topic_routes.py::test_holds_at_the_limit_and_one_over",
+    ),
+    "P-HTTP-12": (
+        "server/http/test_host.py::test_other_names_are_denied_over_http_and_websocket",
+        "server/http/test_host.py::test_every_route_has_the_rule",
+        "server/http/test_host.py::test_a_target_in_absolute_form_names_the_host_too",
+        "server/http/test_host.py::test_a_page_whose_name_was_pointed_at_a_node_gets_nothing_without_a_token",
+    ),
+    "P-HTTP-13": (
+        "server/http/test_arguments.py::test_an_unknown_parameter_is_named_with_the_nearest_known_one",
+        "server/http/test_arguments.py::test_an_unknown_field_is_named_with_its_place",
+    ),
+    "P-HTTP-14": (
+        "server/http/test_tombstones.py::test_a_deleted_topic_is_not_found_with_the_version_of_its_tombstone",
+        "integration/test_tombstones.py::test_the_client_sees_the_tombstone_of_a_real_node",
+    ),
+    "P-HTTP-15": (
+        "server/http1/test_strict.py::test_refused",
+        "server/http1/test_strict.py::test_taken",
+        "server/http1/test_strict.py::test_nothing_is_read_behind_a_refusal",
+        "server/http/test_host.py::test_an_invalid_host_is_no_request",
+        "bench/trials/fuzz/test_runner.py::test_nothing_breaks",
+    ),
+    "P-HTTP-16": (
+        "server/http/test_hang_up.py::test_a_hundred_that_hung_up_leave_room_for_one_that_waits",
+        "server/http/test_hang_up.py::test_a_peer_that_ends_its_side_alone_is_answered_at_once",
+        "server/http/test_hang_up.py::test_sockets_that_hang_up_are_noticed",
+    ),
+    "P-HTTP-17": (
+        "server/http/test_unchanged_polls.py::test_a_poll_with_the_newest_versions_is_answered_alike_with_and_without_the_store",
+        "server/http/test_unchanged_polls.py::test_a_prefix_is_answered_without_the_store_as_long_as_nothing_changes",
+        "server/storage/test_unchanged.py::test_an_asker_that_has_seen_more_or_other_is_for_the_store",
+        "server/storage/test_unchanged.py::test_nothing_is_answered_from_a_history_that_is_over",
+        "server/storage/test_unchanged.py::test_while_the_store_is_slow_polls_are_answered_with_growing_ages_for_half_of_a_timeout",
+        "server/fanout/test_known_versions.py::test_an_answer_that_is_older_than_a_change_that_has_passed_teaches_nothing",
+    ),
+    "P-HTTP-18": (
+        "server/edge/test_tls.py::test_what_is_no_tls_gets_an_answer_and_is_read_until_its_end",
+        "server/edge/test_tls.py::test_the_context_may_be_another_one_for_those_to_come",
+        "server/http/test_origin.py::test_a_page_of_the_node_itself_is_of_its_scheme",
+        "processes/test_tls.py::test_handshakes_that_break_off_end_nothing_else",
+        "processes/test_tls.py::test_certificates_change_under_load_and_nobody_is_dropped",
+    ),
+}
