@@ -50,7 +50,8 @@ async def serve(
         if config.auth:
             from softstate.cli.terminal.policy_report import report_policy  # noqa: PLC0415 - a node does without it
 
-            await report_policy(Path(config.auth), valid, in_config=config.auth_in_config)
+            asked = bool(config.tls_client_ca)
+            await report_policy(Path(config.auth), valid, in_config=config.auth_in_config, client_ca=asked)
         else:
             print(valid)
         if certificate:

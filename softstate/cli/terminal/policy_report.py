@@ -14,21 +14,23 @@ from softstate.server.auth.once import FetchedPolicy, fetched_policy
 from softstate.server.config.server_config import FILE_KEYS
 
 
-async def report_policy(path: Path, valid: str, *, in_config: bool = False) -> None:
+async def report_policy(path: Path, valid: str, *, in_config: bool = False, client_ca: bool = False) -> None:
     """Print `valid`, and what a policy file says, which may be the configuration file.
+
+    `client_ca` tells whether the node asks clients for certificates.
 
     Raises `ConfigError`, before it prints anything, or `Failure` if an issuer's keys cannot be fetched.
     """
     found = await fetched_policy(path, FILE_KEYS if in_config else ())
     print(valid)
-    for line in _lines(found):
+    for line in _lines(found, client_ca=client_ca):
         print(visible(line))
     if found.failures:
         why = "; ".join(f"issuer {issuer}: {failure}" for issuer, failure in found.failures.items())
         raise Failure(f"keys cannot be fetched, without which a node refuses their tokens: {why}", UNAVAILABLE)
 
 
-def _lines(found: FetchedPolicy) -> Iterator[str]:
+def _lines(found: FetchedPolicy, *, client_ca: bool) -> Iterator[str]:
     policy = found.loaded.policy
     for issuer in policy.issuers:
         at = found.loaded.sources[issuer.name].at
@@ -45,7 +47,10 @@ def _lines(found: FetchedPolicy) -> Iterator[str]:
     if policy.callout is not None:
         yield f"callout {policy.callout.url}: asked about tokens of no issuer (not asked now)"
     if policy.mtls is not None:
-        yield f"client certificates (issuer {CERTIFICATE_ISSUER}): the subject is their {policy.mtls.subject}"
+        unasked = "" if client_ca else "; this node asks for none: give it --tls-client-ca FILE"
+        yield f"client certificates (issuer {CERTIFICATE_ISSUER}): the subject is their {policy.mtls.subject}{unasked}"
+    elif client_ca:
+        yield "client certificates: none is taken, as the policy has no table [auth.mtls]"
     for allow in policy.allows:
         yield f"{allow.where}: {_who(allow.who, alone=len(policy.issuers) < 2)}: {_rights(allow)}"
     for limit in policy.limits:
@@ -62,7 +67,7 @@ def _lines(found: FetchedPolicy) -> Iterator[str]:
         read, write = _names([*map(str, grant.patterns("read"))]), _names([*map(str, grant.patterns("write"))])
         yield f"anyone may read {read}, and write {write}"
     else:
-        yield "anyone may nothing: a token is needed"
+        yield "anyone may nothing: credentials are needed"
 
 
 def _keys(keyring: Keyring) -> str:

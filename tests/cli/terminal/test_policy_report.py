@@ -14,6 +14,7 @@ from softstate.cli import exit_codes, run
 from softstate.server.auth import once
 from softstate.server.auth.key_sets import FetchFailed
 from tests.auth.keys import key
+from tests.kit.certificates import Authority
 
 POLICY = f"""
 [[auth.issuer]]
@@ -110,7 +111,7 @@ def test_keys_that_cannot_be_fetched_are_told(check: Check, monkeypatch: pytest.
     ("rule", "said"),
     [
         ('who = "anyone"\nadmin = true', "anyone may everything"),
-        ('who = "signed-in"\nread = ["/"]', "anyone may nothing: a token is needed"),
+        ('who = "signed-in"\nread = ["/"]', "anyone may nothing: credentials are needed"),
     ],
 )
 def test_the_rights_of_anyone_are_told(rule: str, said: str, check: Check) -> None:
@@ -124,6 +125,27 @@ def test_limits_are_told(check: Check) -> None:
     code, lines, _ = check('[[allow]]\nwho = "anyone"\nwrite = ["a/"]\n' + limits)
     assert code == exit_codes.OK
     assert "limit of a/: 500 publishes and 1000000 bytes a second, of all who publish" in lines
+
+
+def test_certificates_that_are_never_taken_are_told(
+    check: Check, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tls").mkdir()
+    authority = Authority(tmp_path / "tls")
+    pair = authority.node()
+    policy = '[[allow]]\nwho = "anyone"\nread = ["a/"]\n'
+    _, lines, _ = check('[auth.mtls]\nsubject = "uri"\n' + policy)
+    assert lines[0] == (
+        "client certificates (issuer mtls): the subject is their uri; this node asks for none: "
+        "give it --tls-client-ca FILE"
+    )
+    tls = ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key), "--tls-client-ca", str(authority.ca)]
+    words = ["serve", "--check", "--listen", "127.0.0.1:0", "--auth", "auth.toml", *tls]
+    assert run(words) == exit_codes.OK
+    assert "client certificates (issuer mtls): the subject is their uri\n" in capsys.readouterr().out
+    (tmp_path / "auth.toml").write_text(policy)
+    assert run(words) == exit_codes.OK
+    assert "client certificates: none is taken, as the policy has no table [auth.mtls]" in capsys.readouterr().out
 
 
 def test_a_mistake_ends_the_check_and_nothing_is_called_valid(
