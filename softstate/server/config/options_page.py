@@ -42,6 +42,10 @@ reads nothing. All clients together are held to `memory_max`, with each session 
 """
 
 
+NO_OPTIONS = frozenset({"auth_in_config"})
+"""Settings that nobody gives: they follow from others."""
+
+
 def page() -> str:
     """Return the whole page."""
     return HEAD + "".join(_rows()) + FOOT
@@ -49,6 +53,8 @@ def page() -> str:
 
 def _rows() -> Iterator[str]:
     for setting in SETTINGS:
+        if setting.name in NO_OPTIONS:
+            continue
         allowed = "" if setting.bound is None else setting.bound.text(partial(_number, setting))
         yield f"| {_name(setting)} | {_default(setting)} | {allowed} | {setting.text} |\n"
 
