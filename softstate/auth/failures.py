@@ -1,9 +1,9 @@
 """Tokens that are not good, by the address that presents them: to find out takes up to 230 us each (P-AUTH-11).
 
 So an address may fail so often a second, and further tokens of it are not looked at for a while; those that were
-verified before are remembered, and cost nothing. Tokens count that can never be good here. One that has expired, was
-revoked, is good for too long, or is signed by a key that is gone is an ordinary one, of which all clients behind one
-address may present theirs at once, and then others that are good. One token counts once.
+verified before are remembered, and cost nothing. Only tokens count that never were good here (`COUNTED`). One that has
+expired, was revoked, is good for too long, or is signed by a key that is gone is an ordinary one, of which all clients
+behind one address may present theirs at once, and then others that are good. One token counts once.
 
 Sans-I/O: `now` is in seconds of one clock that never goes back; random draws are the caller's.
 """

@@ -132,7 +132,7 @@ class ServerConfig:
     ] = 0.0
     limit_anonymous: Annotated[
         bool,
-        "Hold those who present no credentials to the limits of an identity, too: as one for each address (IPv6: /64).",
+        "Limit those who present no credentials, too: all of one address (IPv6: /64) share the limits of one identity.",
     ] = False
 
     # Limits of an address; of IPv6, of a network of 64 bits
@@ -180,7 +180,8 @@ class ServerConfig:
         int,
         at_least(0),
         "Memory that this node may use, such as 512MiB. From 90 % on it takes no new sessions and names, at 100 % it"
-        " revokes leases; clients poll then. 0: three quarters of the machine's memory, or of its cgroup's limit.",
+        " revokes leases; clients poll then. 0: three quarters of the machine's memory, or of its cgroup's limit,"
+        " divided among the workers.",
     ] = 0
 
     # Messages and queues
