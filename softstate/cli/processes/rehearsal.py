@@ -24,8 +24,10 @@ async def rehearse(config: ServerConfig, *, shared: bool) -> None:
     as the node would.
     """
     connections_within(config, raise_limit())
+    socket = unix_path(config.host)
+    left = socket is not None and await trio.Path(socket).is_socket()
     close(await bind(config.host, config.port, shared=shared))
-    if (socket := unix_path(config.host)) is not None:
+    if socket is not None and not left:
         await trio.Path(socket).unlink()
     path = path_of(config.store)
     if config.require_store and (path is None or status_of(path) is None):

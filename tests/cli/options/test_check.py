@@ -291,6 +291,11 @@ def test_check_leaves_no_unix_socket(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(words) == 0
     assert f"listen unix:{tmp_path}/s," in capsys.readouterr().out
     assert not (tmp_path / "s").exists()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "s"))
+    assert run(words) == 0
+    assert (tmp_path / "s").is_socket(), "one that a node has left stays"
+    (tmp_path / "s").unlink()
     (tmp_path / "s").write_text("")
     assert run(words) == 2
     assert "no socket" in capsys.readouterr().err
