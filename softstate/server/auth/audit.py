@@ -57,8 +57,11 @@ class Audit:
             log.info("denied", **fields, **_told(left_out))
 
     def limited(self, limit: str, identity: Identity | None, address: str) -> None:
-        """Tell that somebody met a limit. The address is told where no identity is known."""
-        who = address or "anyone" if identity is None or identity.is_anonymous else self._shown(identity)
+        """Tell that a limit was met: by whom, or else from which address. Nobody meets a limit of the node itself."""
+        if identity is None:
+            who = address or None
+        else:
+            who = address or "anyone" if identity.is_anonymous else self._shown(identity)
         left_out = self._due(f"limit {limit} {who}")
         if left_out is not None:
             log.info("limit hit", limit=limit, who=who, **_told(left_out))
