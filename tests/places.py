@@ -18,6 +18,7 @@ MARKERS = ("fast", "engines", "processes", "slow", "bench", "thorough")
 
 PLACES: dict[str, tuple[str, ...]] = {
     "tests": ("fast",),
+    "tests/test_extras.py": ("processes",),
     "tests/test_readme.py": ("processes",),
     "tests/bench": ("processes",),
     "tests/bench/speed": ("processes", "bench"),
