@@ -33,6 +33,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/examples": (),
     "tests/exhaustive": (),
     "tests/integration": (),
+    "tests/ops": ("processes",),
     "tests/processes": ("processes",),
     "tests/processes/test_permissions.py": ("processes", "slow"),
     "tests/simulation": (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cyclopts import App
@@ -11,6 +12,7 @@ from softstate.cli.options.layers import layer
 from softstate.cli.options.serve_options import Advanced, ServeOptions, config_of
 from softstate.cli.options.store_urls import check_file_of, plain, shown
 from softstate.cli.processes.node_process import configure_logging, run_node
+from softstate.cli.processes.service_manager import service_manager
 from softstate.cli.terminal.announcement import announce
 from softstate.store import check_url
 
@@ -58,8 +60,9 @@ async def serve(
             print(certificate)
         return exit_codes.OK
     configure_logging(options.log_format, verbose=options.verbose)
+    manager = service_manager(os.environ)
     if options.workers == 1:
-        return await run_node(config, announce)
+        return await run_node(config, announce, manager=manager)
     from softstate.cli.processes.workers import supervise  # noqa: PLC0415 - one node does without it
 
-    return await supervise(config, options.workers, options.log_format, verbose=options.verbose)
+    return await supervise(config, options.workers, options.log_format, verbose=options.verbose, manager=manager)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, cast
 import trio
 
 from softstate.cli import exit_codes
+from softstate.cli.processes.service_manager import NOBODY, ServiceManager
+from softstate.cli.terminal.announcement import status_of
 from softstate.cli.terminal.streams import takes_colours
 from softstate.server.config import ServerConfig
 
@@ -57,23 +59,24 @@ async def run_node(
     *,
     shared: bool = False,
     drain_after: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    manager: ServiceManager = NOBODY,
 ) -> int:
     """Run a node until a signal has drained it, and return the exit code; `announce` is called once it listens.
 
     `shared` is as in `softstate.server.serve`, whose errors this raises. The node also drains when `drain_after`
     returns. A store call that does not return keeps the process for `END_S_EXTRA` longer; then this ends it, with the
-    same exit code.
+    same exit code. `manager` is told when the node listens and when it drains.
     """
     tune_interpreter()
-    run = _Run(config, announce, shared)
+    run = _Run(config, announce, shared, manager)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run.drain_on_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(run.drain_after, drain_after, nursery.cancel_scope)
                 nursery.start_soon(run.serve, nursery)
-                if config.tls_cert:
-                    nursery.start_soon(run.reload_on_signals)
+                nursery.start_soon(manager.prove_life)
+                nursery.start_soon(run.reload_on_signals)
         finally:
             for timer in run.timers:
                 timer.cancel()
@@ -93,6 +96,7 @@ class _Run:
     config: ServerConfig
     announce: Callable[[Node], Awaitable[None]]
     shared: bool
+    manager: ServiceManager
     node: Node | None = None
     aborted: bool = False
     timers: list[threading.Timer] = field(default_factory=list)
@@ -113,6 +117,7 @@ class _Run:
             self.node = await nursery.start(partial(server.serve, self.config, shared=self.shared))
             everything.start_soon(self._limit_failing, self.node.bulkhead.wait_fatal)
             await self.announce(self.node)
+            self.manager.ready(status_of(self.node))
         everything.cancel_scope.cancel()
 
     async def drain_on_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
@@ -123,7 +128,7 @@ class _Run:
         self._abort(scope)
 
     async def reload_on_signals(self) -> None:
-        """Have the certificate loaded again at each SIGHUP."""
+        """Have the certificate loaded again at each SIGHUP, which ends no node: policy files are looked at anyway."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
                 if self.node is not None and self.node.certificate is not None:
@@ -135,6 +140,7 @@ class _Run:
         await self._stop(scope)
 
     async def _stop(self, scope: trio.CancelScope) -> None:
+        self.manager.stopping()
         if self.node is None:
             self._abort(scope)
         else:

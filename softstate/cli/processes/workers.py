@@ -27,6 +27,7 @@ from softstate.cli import exit_codes
 from softstate.cli.exit_codes import Failure
 from softstate.cli.processes.child import START_S_MAX, Lines, child
 from softstate.cli.processes.node_process import LogFormat
+from softstate.cli.processes.service_manager import NOBODY, ServiceManager
 from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of
 from softstate.cli.terminal.announcement import announcement, tell_reach, urls_of, warn
 from softstate.errors import ConfigError
@@ -49,19 +50,23 @@ WORKER = [sys.executable, "-m", "softstate.cli.processes.worker"]
 log = structlog.get_logger("softstate.workers")
 
 
-async def supervise(config: ServerConfig, workers: int, log_format: LogFormat, *, verbose: bool) -> int:
+async def supervise(
+    config: ServerConfig, workers: int, log_format: LogFormat, *, verbose: bool, manager: ServiceManager = NOBODY
+) -> int:
     """Keep `workers` nodes running until a signal has drained them all, and return the exit code.
+
+    `manager` is told when all of them listen, and when they drain.
 
     Raises `ConfigError` if the port cannot be had, and `Failure` if a worker cannot start to begin with.
     """
     async with claimed(config.host, config.port) as (port, addresses):
         config = replace(config, port=port, memory_max=config.memory_max or default_max(workers))
-        run = _Supervisor(config, workers, addresses, log_format, verbose)
+        run = _Supervisor(config, workers, addresses, log_format, verbose, manager)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, run.scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run.drain_on_signals, signals)
-                if config.tls_cert:
-                    nursery.start_soon(run.pass_on_reloads)
+                nursery.start_soon(manager.prove_life)
+                nursery.start_soon(run.pass_on_reloads)
                 await run.run()
                 run.scope.cancel()
     if run.failed is not None:
@@ -121,6 +126,7 @@ class _Supervisor:
     addresses: list[str]
     log_format: LogFormat
     verbose: bool
+    manager: ServiceManager
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     aborted: bool = False
     failed: Failed | None = None
@@ -144,10 +150,12 @@ class _Supervisor:
             print(announcement(urls, role, first.store, first.durability, first.topics), flush=True)
             warn(first.warnings)
             tell_reach(self.config)
+            self.manager.ready(f"{', '.join(urls)} ({self.count} workers); store {first.store}, {first.durability}")
 
     async def drain_on_signals(self, signals: AsyncIterator[int]) -> None:
         """Drain all at the first signal; kill them at the second, at the first while they start, or when time is up."""
         await anext(signals)
+        self.manager.stopping()
         if self._serving:
             self._stopping.set()
             limit_s = self.config.drain_s + self.config.store_s_max + STOP_S_EXTRA

@@ -30,6 +30,11 @@ async def announce(node: Node) -> None:
     tell_reach(node.config)
 
 
+def status_of(node: Node) -> str:
+    """Return where a node is reached, and its store."""
+    return f"{', '.join(urls_of(node.config, node.addresses))}; store {node.store_name}, {node.durability}"
+
+
 def urls_of(config: ServerConfig, addresses: Sequence[str]) -> list[str]:
     """Return where a node that listens on these addresses is reached."""
     scheme = "https" if config.tls_cert else "http"
