@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Literal
 
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
@@ -19,13 +20,20 @@ from softstate.cli.terminal.streams import guard_streams
 from softstate.cli.visible import visible
 from softstate.errors import SoftstateError, Unauthenticated
 
-COMMANDS = ("serve", "publish", "get", "list", "watch", "status", "store", "token", "revoke", "demo", "drill")
-"""Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`."""
+COMMANDS = (
+    "serve", "publish", "delete", "get", "list", "watch", "status", "store", "token", "revoke", "demo", "drill",
+    "completion", "version",
+)  # fmt: skip
+"""Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`, and
+``completion`` here."""
 
 GROUPS = frozenset({"store", "token", "revoke"})
 """Commands that have commands of their own."""
 
 _AVAILABLE = "Available commands: "
+
+_ELSEWHERE = {"--port": "--listen HOST:PORT", "--host": "--listen HOST:PORT", "--delete": "softstate delete TOPIC"}
+"""Options that people try, and what there is instead."""
 
 
 def build(tokens: Sequence[str] = ()) -> App:
@@ -41,6 +49,9 @@ def build(tokens: Sequence[str] = ()) -> App:
         result_action="return_value",
     )
     for order, name in enumerate(COMMANDS):
+        if name == "completion":
+            app.command(_completion_of(app), name=name, sort_key=order)
+            continue
         module = "list_" if name == "list" else name
         app.command(f"softstate.cli.commands.{module}:command", name=name, sort_key=order)
     if not tokens or tokens[0] in ("--help", "-h"):
@@ -49,6 +60,20 @@ def build(tokens: Sequence[str] = ()) -> App:
         group = app[tokens[0]]
         _describe(group, [name for name in group if not name.startswith("-")])
     return app
+
+
+def _completion_of(app: App) -> Callable[[Literal["bash", "zsh", "fish"]], Awaitable[int]]:
+    """Return the one command that needs to know all others."""
+
+    async def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+        """Print a script by which a shell completes commands and options: source <(softstate completion bash).
+
+        :param shell: bash, zsh (to be written to a file _softstate in a folder of $fpath), or fish.
+        """
+        print(app.generate_completion(prog_name="softstate", shell=shell))
+        return exit_codes.OK
+
+    return completion
 
 
 def _describe(app: App, names: Iterable[str]) -> None:
@@ -112,6 +137,9 @@ def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
     text, available, _ = text.partition(_AVAILABLE)
     if available:
         text += available + ", ".join(_commands(tokens))
+    for option, instead in _ELSEWHERE.items():
+        if f'"{option}"' in text or f" {option}." in text:
+            text = f"There is no {option}: use {instead}"
     while text.endswith((".", "?")):
         text = text[:-1]
     words = list(tokens[:1]) if tokens and tokens[0] in COMMANDS else []

@@ -15,7 +15,6 @@ from softstate.cli.exit_codes import REFUSED, USAGE, Failure
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
 from softstate.cli.terminal import ndjson
-from softstate.cli.terminal.hints import show_hint
 from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.terminal.values import line_text, value_of
 from softstate.client.api.receipt import Receipt, refusal_of
@@ -32,7 +31,6 @@ async def command(
     value: Annotated[str | None, Parameter(metavar="JSON", allow_leading_hyphen=True)] = None,
     /,
     *,
-    delete: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     expect: Annotated[int | None, Parameter(metavar="VERSION")] = None,
     key: str | None = None,
     ndjson_file: Annotated[str | None, Parameter(name="--ndjson", metavar="FILE", allow_leading_hyphen=True)] = None,
@@ -49,7 +47,6 @@ async def command(
 
     :param topic: The topic, such as orders/42.
     :param value: The value, as JSON: '{"state": "paid"}', 42, '"text"'; '-' reads it from standard input.
-    :param delete: Delete the topic instead.
     :param expect: Publish only if the topic is at this version; 0: only if it does not exist. Exit code 4 if it is not.
     :param key: Idempotency key: publishing again with the same key repeats the first answer.
     :param ndjson_file: Publish every line of FILE ('-': standard input; gzip is understood), in order, many in flight:
@@ -60,7 +57,7 @@ async def command(
     :param json: Print {"topic":…,"version":…}, or the counts of a file, as JSON.
     """
     if ndjson_file is not None:
-        if topic is not None or delete or expect is not None or key is not None:
+        if topic is not None or expect is not None or key is not None:
             raise Failure("--ndjson takes topics, values and keys from the file: give none of them as well", USAGE)
         return await ndjson.publish_file(
             ndjson_file, ndjson.Run(urls=url, timeout_s=timeout, name=run, credentials=credentials), from_line, json
@@ -70,16 +67,10 @@ async def command(
     if from_line != 1 or run is not None:
         raise Failure("--from-line and --run go with --ndjson", USAGE)
     check_topic(topic)
-    if delete == (value is not None):
-        raise Failure("publish needs either a value in JSON or --delete", USAGE)
-    if value == "-":
-        given: str | bytes | None = await trio.to_thread.run_sync(_read_value, abandon_on_cancel=True)
-    else:
-        given = value
-    change = _Change(topic, None if given is None else value_of(given), delete, expect, key)
-    version = await _publish(change, url, credentials, timeout)
-    if delete and not version:
-        show_hint(f"nothing was deleted: there is no topic {topic}")
+    if value is None or value == "--delete":
+        raise Failure(f"publish needs a value in JSON; softstate delete {shlex.quote(topic)} deletes the topic", USAGE)
+    given = await trio.to_thread.run_sync(_read_value, abandon_on_cancel=True) if value == "-" else value
+    version = await publish_one(OneChange(topic, value_of(given), False, expect, key), url, credentials, timeout)
     print(line_text({"topic": topic, "version": version}) if json else version)
     return exit_codes.OK
 
@@ -95,7 +86,9 @@ def _read_value() -> bytes:
 
 
 @dataclass(frozen=True)
-class _Change:
+class OneChange:
+    """A value for a topic, or its deletion; `expect` and `key` are as in `softstate.Client.publish`."""
+
     topic: str
     value: Value
     delete: bool
@@ -103,7 +96,11 @@ class _Change:
     key: str | None
 
 
-async def _publish(change: _Change, urls: Sequence[str], credentials: Presented, timeout_s: float) -> int:
+async def publish_one(change: OneChange, urls: Sequence[str], credentials: Presented, timeout_s: float) -> int:
+    """Send one change and return its version, once the store has it durably; 0 for a deletion of nothing.
+
+    Raises `Failure` if nothing was published, `OutcomeUnknown` if it may have been, and refusals as what they are.
+    """
     reached = Reached()
     refusal: RequestError | None = None
     async with connected(urls, credentials, push=False, reached=reached) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+import softstate as softstate_package
 from softstate.cli.exit_codes import REFUSED, Failure
 from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
 
@@ -50,9 +52,40 @@ async def test_publish_get_list_and_their_exit_codes(node: NodeProcess) -> None:
     code, out, err = await ran("publish", "orders/42", "1", "--expect", "0", *url)
     assert (code, out) == (4, "")
     assert str(version) in err
-    assert (await ran("publish", "orders/42", "--delete", "--expect", str(version), *url))[0] == 0
+    assert (await ran("delete", "orders/42", "--expect", str(version), *url))[0] == 0
     assert (await ran("get", "orders/42", *url))[0] == 3
     assert json.loads((await ran("status", "--json", *url))[1])["topics"] == 1
+
+
+async def test_a_deletion_is_conditional_and_repeats_its_answer(node: NodeProcess) -> None:
+    url = ("--url", node.url)
+    version = int((await ran("publish", "a", "1", *url))[1])
+    assert (await ran("delete", "a", "--expect", str(version + 1), *url))[0] == 4
+    code, out, _ = await ran("delete", "a", "--expect", str(version), "--key", "k", "--json", *url)
+    assert (code, json.loads(out)) == (0, {"topic": "a", "version": version + 1})
+    await ran("publish", "a", "2", *url)
+    assert (await ran("delete", "a", "--expect", str(version), "--key", "k", "--json", *url))[1] == out
+    assert (await ran("get", "a", *url))[1] == "2\n"
+
+
+async def test_versions_are_told_for_a_report(node: NodeProcess) -> None:
+    _, out, _ = await ran("version", "--json")
+    told = json.loads(out)
+    assert told["softstate"] == softstate_package.__version__
+    assert {"python", "system", "sqlite", "trio", "msgspec"} <= told.keys()
+    lines = (await ran("version"))[1].splitlines()
+    assert [line.split(maxsplit=1) for line in lines] == [[name, text] for name, text in told.items()]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_a_shell_gets_a_script_that_it_takes(shell: str, tmp_path: Path) -> None:
+    _, out, _ = await ran("completion", shell)
+    assert "connections-max" in out
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    script = tmp_path / "script"
+    script.write_text(out)
+    await trio.run_process([shell, "-n", str(script)])
 
 
 async def test_a_key_makes_a_second_publish_repeat_the_first(node: NodeProcess) -> None:
@@ -69,7 +102,7 @@ async def test_a_store_full_of_keys_takes_publishes_without_one(tmp_path: Path, 
     assert (await ran("publish", "a", "2", "--key", "l", "--timeout", "1s", *url))[0] == REFUSED
     for value in ("3", "4"):
         assert (await ran("publish", "a", value, *url))[0] == 0
-    assert (await ran("publish", "a", "--delete", *url))[0] == 0
+    assert (await ran("delete", "a", *url))[0] == 0
     await node.kill()
 
 

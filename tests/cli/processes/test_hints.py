@@ -53,12 +53,12 @@ async def test_names_that_exist_get_no_hint(node: NodeProcess) -> None:
 
 
 async def test_deleting_nothing_is_told(node: NodeProcess) -> None:
-    code, out, err = await ran("publish", "nothing", "--delete", "--url", node.url)
+    code, out, err = await ran("delete", "nothing", "--url", node.url)
     assert (code, out) == (0, "0\n")
     assert err == "softstate: hint: nothing was deleted: there is no topic nothing\n"
-    code, out, err = await ran("publish", "both", "--delete", "--url", node.url)
+    code, out, err = await ran("delete", "both", "--url", node.url)
     assert (code, err) == (0, "")
-    assert await ran("publish", "both", "--delete", "--url", node.url) == (0, out, "")
+    assert await ran("delete", "both", "--url", node.url) == (0, out, "")
 
 
 async def test_list_hints_at_patterns(node: NodeProcess) -> None:
