@@ -153,6 +153,8 @@ class Node:
         self.access.follower.learn = partial(self.warden.learn, store)
         self._wall = wall
         self.certificate = certificate
+        if certificate is not None:
+            certificate.tls.failed = self.gate.note_tls_failed
         self.terms = CurrentTerms(self.node_id, config, store, self.leases, now)
         """The terms that clients are told now."""
         self.handshakes, self.polls = self.terms.handshakes, self.terms.polls
@@ -388,7 +390,7 @@ class Node:
             return
         full = self.connections >= config.connections_max
         if self.certificate is not None:
-            wire = TlsWire(wire, self.certificate.tls)
+            wire = TlsWire(wire, self.certificate.tls, name)
         peer = self.http.open(wire, name, waited_s)
         if full:
             message = f"too many connections, the limit (connections_max) is {config.connections_max}"

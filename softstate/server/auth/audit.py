@@ -1,8 +1,10 @@
-"""The audit log: which credentials were refused, who was denied what, and who met a limit. No token, key or value.
+"""The audit log: which credentials and handshakes were refused, who was denied what, and who met a limit.
+
+It holds no token, key or value.
 
 Anybody can cause a line with each request, so there is at most one a second for each check that refuses credentials,
-for each principal that is denied something, and for each limit that it meets; `left_out` tells how many were left out
-before, if any were.
+for each reason for which TLS ends connections, for each principal that is denied something, and for each limit that it
+meets; `left_out` tells how many were left out before, if any were.
 """
 
 from __future__ import annotations
@@ -65,6 +67,12 @@ class Audit:
         left_out = self._due(f"limit {limit} {who}")
         if left_out is not None:
             log.info("limit hit", limit=limit, who=who, **_told(left_out))
+
+    def tls_failed(self, what: str, because: str, peer: str) -> None:
+        """Tell that TLS has ended a connection from the address `peer`: in its handshake, or later."""
+        left_out = self._due(f"TLS {because}")
+        if left_out is not None:
+            log.info(f"TLS {what}", because=because, peer=peer or None, **_told(left_out))
 
     def _shown(self, identity: Identity) -> str:
         if identity.is_anonymous:

@@ -11,7 +11,7 @@ from random import Random
 
 import structlog
 
-from softstate.addresses import network_of
+from softstate.addresses import address_of, network_of
 from softstate.auth.answers import Waiter
 from softstate.auth.digests import digest_of
 from softstate.auth.failures import FAILURES, Failures
@@ -191,6 +191,10 @@ class NodeGate:
         """Count that credentials of a peer were refused, and tell the audit log."""
         self.refusals[error.why or "unknown"] += 1
         self._audit.refused(error, token if isinstance(token, str) else None, address)
+
+    def note_tls_failed(self, what: str, because: str, peer: str) -> None:
+        """Tell the audit log that TLS has ended a connection."""
+        self._audit.tls_failed(what, because, address_of(peer))
 
     def _note_ignored(self, token: Credentials) -> None:
         if token is not None and not self._told:

@@ -20,20 +20,30 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import Enum, auto
 from hashlib import sha256
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
-import structlog
 import trio
 
 from softstate.auth.lasting import CREDENTIALS_S_MIN
 from softstate.auth.presented import Certificate
+from softstate.server.edge.tls_reasons import in_plain_words
 from softstate.server.edge.wire import Peer, Wire
 
 RECORD_BYTES = 16 * 1024
 """Bytes that are sealed at once, at most: those of one record. What waits beyond it can still be replaced."""
 
-RECEIVE_BYTES = RECORD_BYTES + 512
-"""Bytes that are received at once, at most: one record is whole in them, with its padding."""
+RECEIVE_BYTES = RECORD_BYTES // 2
+"""Bytes that are received at once, at most: so many in messages of TLS itself take 7 ms (see `SILENT_BYTES_MAX`)."""
+
+SILENT_BYTES_MAX = 24 * 1024
+"""Bytes of a peer that bring no data, at most. A record that is on its way counts as such until it is whole; so does
+each message of TLS itself. A KeyUpdate costs 21 us for 27 bytes, as much as data of a hundred times its size."""
+
+SILENT_BYTES_PER_S = 256
+"""As many of them are forgiven in each second."""
+
+RECORD_BYTES_SPARE = 512
+"""Bytes that a record may have beside its data, for padding."""
 
 SEALED_BYTES_MAX = 64 * 1024
 """Sealed bytes that may wait for the socket. A handshake and a record are a third of it; a peer that goes beyond has
@@ -56,21 +66,21 @@ PLAIN_REPLY = (
 
 _NOTHING = memoryview(b"")
 
-log = structlog.get_logger("softstate.tls")
+TlsFailure: TypeAlias = Literal["handshake refused", "broken off"]
+
+TOO_SILENT = "too much of TLS itself, such as KeyUpdate, for hardly any data"
 
 
 @final
 class Tls:
     """The TLS of one node. `context` is used by the handshakes to come; another may take its place at any time.
 
-    `now` is a monotonic clock, and `wall` that by which certificates of clients end, both in seconds.
+    `now` is a monotonic clock, and `wall` that by which certificates of clients end, both in seconds. `failed` is told
+    of each connection that TLS has ended: what has happened, because of what, and the address of its other end.
     """
 
     def __init__(
-        self,
-        context: ssl.SSLContext,
-        now: Callable[[], float] = trio.current_time,
-        wall: Callable[[], float] = time.time,
+        self, context: ssl.SSLContext, now: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
     ) -> None:
         self.context = context
         self.now = now
@@ -79,11 +89,16 @@ class Tls:
         """Handshakes that were completed."""
         self.refused = 0
         """Handshakes that were not: it was no TLS, or none that both sides can agree on."""
+        self.failed: Callable[[TlsFailure, str, str], None] = lambda _what, _because, _address: None
 
-    def note_refused(self, because: str) -> None:
+    def note_refused(self, because: str, address: str) -> None:
         """Count a handshake that was refused."""
         self.refused += 1
-        log.debug("no TLS handshake", because=because)
+        self.failed("handshake refused", because, address)
+
+    def note_broken(self, because: str, address: str) -> None:
+        """Tell that a connection was broken off."""
+        self.failed("broken off", because, address)
 
 
 class _Step(Enum):
@@ -104,13 +119,15 @@ class TlsWire:
 
     __slots__ = (
         "_again", "_credit", "_ended", "_incoming", "_linger_bytes", "_object", "_outgoing", "_reading", "_rest",
-        "_seal", "_sealed", "_send", "_step", "_tls", "_unread", "_until", "_wire", "_writing", "certificate", "peer",
+        "_seal", "_sealed", "_send", "_silent", "_silent_at", "_step", "_tls", "_unread", "_until", "_wire", "_writing",
+        "address", "certificate", "peer",
     )  # fmt: skip
 
     secure = True
 
-    def __init__(self, wire: Wire, tls: Tls) -> None:
+    def __init__(self, wire: Wire, tls: Tls, address: str = "") -> None:
         self.peer: Peer | None = None
+        self.address = address
         self.certificate: Certificate | None = None
         self._until = math.inf
         """The end of that certificate, by the monotonic clock: its holder has to bring another one (P-AUTH-13)."""
@@ -128,6 +145,9 @@ class TlsWire:
         self._ended = False
         """Whether the peer has said that it sends no more."""
         self._linger_bytes = LINGER_BYTES_MAX
+        self._silent = 0
+        """Bytes that were received and have brought no data, and when some were forgiven last."""
+        self._silent_at = tls.now()
         # The wishes of the peer. The socket is read during the handshake in any case.
         self._reading = True
         self._writing = self._again = False
@@ -299,7 +319,7 @@ class TlsWire:
         except ssl.SSLWantReadError:
             self._answer_handshake()
         except ssl.SSLError as error:
-            self._refuse(self._outgoing.read(), error.reason or str(error))
+            self._refuse(self._outgoing.read(), in_plain_words(error))
         except GONE:
             self._step = _Step.OVER
         if self._step is _Step.OPEN:
@@ -318,7 +338,7 @@ class TlsWire:
 
     def _refuse(self, answer: bytes, because: str) -> None:
         """Say why there is no handshake, and let the peer read it: closed with bytes unread, it would be reset."""
-        self._tls.note_refused(because)
+        self._tls.note_refused(because, self.address)
         self._step = _Step.REFUSED
         self._rest = _NOTHING
         with suppress(*GONE):  # the few bytes fit into a new socket's buffer
@@ -347,6 +367,7 @@ class TlsWire:
         if not data:
             self._ended = True
             return b""
+        self._silent += len(data)
         self._incoming.write(data)
         return self._open_some(max_bytes)
 
@@ -355,21 +376,34 @@ class TlsWire:
             data = self._object.read(max_bytes)
         except ssl.SSLWantReadError:
             self._unread = False
+            if self._silent > SILENT_BYTES_MAX and self._is_too_silent():
+                self._break_off(TOO_SILENT)
             if not self._say_more():
                 return b""
             raise BlockingIOError from None
         except ssl.SSLError as error:
-            log.debug("TLS broke off", because=error.reason or str(error))
+            self._break_off(in_plain_words(error))
             self._say_more()
-            self._step = _Step.OVER
             return b""
         self._ended = not data
+        spoken = len(data) + (0 if self._object.pending() else RECORD_BYTES_SPARE)
+        self._silent = self._silent - spoken if self._silent > spoken else 0
         self._unread = bool(data) and bool(self._incoming.pending or self._object.pending())
         if self._unread and self._reading:
             self._wire.again()
         if self._outgoing.pending:
             self._say_more()
         return data
+
+    def _is_too_silent(self) -> bool:
+        now = self._tls.now()
+        forgiven = int((now - self._silent_at) * SILENT_BYTES_PER_S)
+        self._silent, self._silent_at = max(0, self._silent - forgiven), now
+        return self._silent > SILENT_BYTES_MAX
+
+    def _break_off(self, because: str) -> None:
+        self._step = _Step.OVER
+        self._tls.note_broken(because, self.address)
 
     def _say_more(self) -> bool:
         """Write what TLS has to say by itself; return False if the connection is gone, or takes none of it."""
@@ -378,8 +412,7 @@ class TlsWire:
         except GONE:
             self._step = _Step.OVER
         if len(self._rest) > SEALED_BYTES_MAX:
-            log.debug("TLS broke off", because="its peer does not read what it asks for")
-            self._step = _Step.OVER
+            self._break_off("its peer does not read what it asks TLS for")
         if self._step is _Step.OVER:
             self._wire.again()  # nothing else may come, by which its peer would notice
         return self._step is not _Step.OVER

@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from softstate.auth.identity import NOTHING, Identity, Why, refused
+from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.auth.remembering import FORGOTTEN_FRACTION
 from softstate.errors import Unauthenticated
 from softstate.server.auth.audit import DIGEST_SHOWN, EVERY_S, KINDS_KEPT, Audit
@@ -117,3 +118,22 @@ async def test_whatever_is_denied_over_http_is_told(
         await node.ask(method, path, body, Authorization="Bearer t")
     denied = [line for line in lines if line["event"] == "denied"]
     assert [(line["who"], line["action"], line["name"]) for line in denied] == [("u1 of issuer", action, name)]
+
+
+def test_a_handshake_that_failed_is_told_with_its_reason_and_address_once_a_second_for_each_reason() -> None:
+    clock = Clock()
+    gate = NodeGate(EVERYBODY_MAY_ALL, clock, clock)
+    with capture_logs() as lines:
+        for host in range(300):
+            gate.note_tls_failed("handshake refused", "it was not TLS", f"192.0.2.{host % 200}:4711")
+        gate.note_tls_failed("broken off", "something else", "[2001:db8::1]:4711")
+        clock.now = EVERY_S
+        gate.note_tls_failed("handshake refused", "it was not TLS", "192.0.2.9:4711")
+    assert lines == [
+        {"event": "TLS handshake refused", "because": "it was not TLS", "peer": "192.0.2.0", "log_level": "info"},
+        {"event": "TLS broken off", "because": "something else", "peer": "2001:db8::1", "log_level": "info"},
+        {
+            "event": "TLS handshake refused", "because": "it was not TLS", "peer": "192.0.2.9", "left_out": 299,
+            "log_level": "info",
+        },
+    ]  # fmt: skip

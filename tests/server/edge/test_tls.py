@@ -475,3 +475,38 @@ def test_a_connection_ends_with_the_certificate_of_its_client(authority: Authori
     rig.socket.arrive(client.say(b"after"))
     assert rig.peer.received == b"before"
     assert has_ended(rig)
+
+
+def reason_of(authority: Authority, tls: Tls, context: ssl.SSLContext, name: str = "localhost") -> str:
+    """Return why a handshake was refused, as the audit log has it."""
+    told: list[tuple[str, str, str]] = []
+    shared = Tls(tls.context)
+    shared.failed = lambda *given: told.append(given)
+    rig = Rig(shared, TlsClient(context, name))
+    rig.wire.address = "192.0.2.1:4711"
+    with contextlib.suppress(ssl.SSLError):
+        rig.shake()
+    rig.socket.arrive(rig.client.outgoing())
+    ((what, because, address),) = told
+    assert (what, address, shared.refused) == ("handshake refused", "192.0.2.1:4711", 1)
+    return because
+
+
+def test_it_is_told_in_plain_words_why_a_handshake_is_refused(authority: Authority, tls: Tls, asking: Tls) -> None:
+    assert reason_of(authority, tls, ssl.create_default_context()) == (
+        "the client does not know the authority of this node's certificate"
+    )
+    assert reason_of(authority, tls, authority.trusting(), "other.example") == (
+        "the client does not accept this node's certificate"
+    )
+    old = authority.trusting()
+    old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers("AES128-SHA")
+    assert reason_of(authority, tls, old) == "the client and this node have no cipher in common"
+    stranger = Authority(authority.folder, "stranger").client("stranger")
+    assert reason_of(authority, asking, authority.trusting(stranger)).startswith(
+        "the client's certificate is not accepted: unable to get local issuer certificate"
+    )
+    late = authority.client("late", days=(-2, -1))
+    assert "certificate has expired" in reason_of(authority, asking, authority.trusting(late))
