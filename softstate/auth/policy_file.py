@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -22,7 +22,7 @@ from softstate.auth.limits import PUBLISH_BYTES, PUBLISHES, NamespaceLimit
 from softstate.auth.proxy import PROXY_ISSUER, read_proxy
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import SUBJECT_CHARS_MAX, Issuer
-from softstate.auth.toml_tables import TomlFile, TomlTable, guess
+from softstate.auth.toml_tables import TomlFile, TomlTable, guess, repeated
 from softstate.auth.urls import check_url
 from softstate.errors import ConfigError, Invalid
 from softstate.names import check_prefix
@@ -121,10 +121,11 @@ def read_policy(content: str, name: str, beside: Collection[str] = ()) -> Policy
         )
     if len(limits) > LIMITS_MAX:
         raise ConfigError(f"{name} has {len(limits)} tables [[limit]], the most are {LIMITS_MAX}")
-    for number, limit in enumerate(limits):
-        if limit.prefix in [other.prefix for other in limits[:number]]:
-            again = TomlTable(file, {}, ("limit", number))
-            raise again.wrong("prefix", f"must be another one: {limit.prefix!r} has its limits above")
+    again = repeated([limit.prefix for limit in limits])
+    if again is not None:
+        number, _ = again
+        table = TomlTable(file, {}, ("limit", number))
+        raise table.wrong("prefix", f"must be another one: {limits[number].prefix!r} has its limits above")
     policy = Policy(tuple(issuer for issuer, _ in issuers), tokens, allows, limits, proxy, callout, mtls)
     return PolicyFile(policy, {issuer.name: source for issuer, source in issuers})
 
@@ -253,8 +254,9 @@ def _who(table: TomlTable) -> Who:
     return Who(**who)
 
 
-def _check_unique(values: Sequence[object], above: TomlTable, table: str, key: str) -> None:
-    for number, value in enumerate(values):
-        if value in values[:number]:
-            one = TomlTable(above.file, {}, ("auth", table, number))
-            raise one.wrong(key, f"must be another one: [[auth.{table}]] {values.index(value) + 1} has it already")
+def _check_unique(values: Sequence[Hashable], above: TomlTable, table: str, key: str) -> None:
+    again = repeated(values)
+    if again is not None:
+        number, first = again
+        one = TomlTable(above.file, {}, ("auth", table, number))
+        raise one.wrong(key, f"must be another one: [[auth.{table}]] {first + 1} has it already")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import TypeAlias
 
 from softstate.addresses import UNIX, is_unix, spelt
@@ -133,9 +134,10 @@ def read_proxy(table: TomlTable) -> TrustedProxy:
             raise table.wrong(
                 "trusted", f"must be addresses such as '10.1.2.3' or '10.0.0.0/8', or 'unix': {error}"
             ) from None
-        if not network.prefixlen:
-            raise table.wrong("trusted", f"must not be everybody ({text}): then any client could name any subject")
         networks.append(network)
+    every = _everybody(networks)
+    if every is not None:
+        raise table.wrong("trusted", f"must not be everybody ({every}): then any client could name any subject")
     subject, grants = _header(table, "subject_header"), _header(table, "grants_header")
     if grants and not subject:
         raise table.wrong("grants_header", "needs a subject_header: it says what that subject may do")
@@ -153,6 +155,15 @@ def read_proxy(table: TomlTable) -> TrustedProxy:
     )
     table.end()
     return proxy
+
+
+def _everybody(networks: Sequence[Network]) -> Network | None:
+    """Return all addresses of a version of IP if networks are together all of them, as two halves are."""
+    joined: list[Network] = [
+        *collapse_addresses(network for network in networks if isinstance(network, IPv4Network)),
+        *collapse_addresses(network for network in networks if isinstance(network, IPv6Network)),
+    ]
+    return next((network for network in joined if not network.prefixlen), None)
 
 
 def _header(table: TomlTable, key: str) -> str:

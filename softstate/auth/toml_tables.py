@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any, cast
 
 from softstate.auth.patterns import check_pattern
@@ -144,3 +144,13 @@ def guess(name: str, allowed: Iterable[str]) -> str:
     """Return what a name that is not known was perhaps meant to be, in words that follow it."""
     close = difflib.get_close_matches(name, list(allowed), 1, 0.7)
     return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(allowed))}"
+
+
+def repeated(values: Sequence[Hashable]) -> tuple[int, int] | None:
+    """Return where a value is for the second time, and where it is for the first; None if each is there once."""
+    seen: dict[Hashable, int] = {}
+    for number, value in enumerate(values):
+        first = seen.setdefault(value, number)
+        if first != number:
+            return number, first
+    return None

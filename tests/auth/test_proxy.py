@@ -218,6 +218,8 @@ def test_few_subjects_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         ('trusted = ["10.0.0.1/8"]', "line 2 must be addresses such as '10.1.2.3' or '10.0.0.0/8', or 'unix': "),
         ('trusted = ["0.0.0.0/0"]', "line 2 must not be everybody (0.0.0.0/0)"),
         ('trusted = ["::/0"]', "line 2 must not be everybody (::/0)"),
+        ('trusted = ["128.0.0.0/1", "10.0.0.0/8", "0.0.0.0/1"]', "line 2 must not be everybody (0.0.0.0/0)"),
+        ('trusted = ["10.0.0.0/8", "::/2", "4000::/2", "8000::/1"]', "line 2 must not be everybody (::/0)"),
         (
             'trusted = "unix"\ngrants_header = "g"',
             "grants_header of [auth.proxy] in auth.toml, line 3 needs a subject_h",
