@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from softstate.auth import lasting
+from softstate.auth.answers import Standing
 from softstate.auth.identity import Why, not_to_publish, refused
+from softstate.auth.lasting import CREDENTIALS_S_MIN
 from softstate.auth.narrowing import narrowed
 from softstate.auth.presented import Presented
 from softstate.auth.rules import Action
@@ -49,7 +51,10 @@ def presented(gate: NodeGate, request: Request) -> Presented:
 
 
 def identify(gate: NodeGate, request: Request) -> None:
-    """Find out whose a request is. Raises `Unauthenticated`, and `TryLater` if that is not to be told now."""
+    """Find out whose a request is. Raises `Unauthenticated`, and `TryLater` if that is not to be told now.
+
+    A token that the connection has presented before is not looked up again as long as the rules have not changed since.
+    """
     if gate.open and request.credentials is None:
         request.identity = gate.anybody
         return
@@ -57,8 +62,16 @@ def identify(gate: NodeGate, request: Request) -> None:
     if gate.open:
         request.identity = gate.present(None, now, request.address)
         return
+    known = request.known
+    if known is not None and known.generation == gate.generation and known.until - now >= CREDENTIALS_S_MIN:
+        request.identity = known
+        return
+    request.known = None
     found = presented(gate, request)
-    request.identity = gate.present(found.credentials, now, found.address)
+    identity = request.identity = gate.present(found.credentials, now, found.address)
+    # As long as somebody has the identity that a callout's answer makes, the callout is asked about it.
+    if isinstance(found.credentials, str) and not isinstance(identity.evidence, Standing):
+        request.known = identity
 
 
 def stands(gate: NodeGate, request: Request) -> bool:

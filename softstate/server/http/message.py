@@ -36,7 +36,8 @@ class Request:
     `credentials` is its ``Authorization``, None if it has none, which is not among its headers.
     `peer` names the other end of its connection, which has presented `certificate` in the handshake of TLS; `address`
     is its client's (`softstate.server.http.forwarded`), empty if nothing asks for it. `identity` is whose it is, and
-    `arrived` when that was found out, by the node's clock.
+    `arrived` when that was found out, by the node's clock. `known` is the identity that its token made when its
+    connection presented it before, None for one that has to be asked for.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Request:
     identity: Identity = NOBODY
     arrived: float = 0.0
     address: str = ""
+    known: Identity | None = None
 
     @classmethod
     def of(

@@ -16,6 +16,7 @@ import trio
 
 from softstate.addresses import address_of, network_of
 from softstate.auth.answers import Unasked
+from softstate.auth.identity import Identity
 from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import Denied, Invalid, NotFound, Overloaded, RequestError, TryLater, Unauthenticated, Unavailable
 from softstate.server.bulkhead import Failed, failed
@@ -88,8 +89,8 @@ class HttpPeer(HttpChannel):
     """Answers the requests of one connection. `name` is the address of its other end; it has waited to be accepted."""
 
     __slots__ = (
-        "_asker", "_context", "_greeting", "_handshake", "_kind", "_name", "_operation", "_origin", "_request",
-        "_scope", "_shedding", "_since", "_worked_since", "counted",
+        "_asker", "_context", "_greeting", "_handshake", "_kind", "_known", "_name", "_operation", "_origin",
+        "_request", "_scope", "_shedding", "_since", "_worked_since", "counted",
     )  # fmt: skip
 
     def __init__(self, context: HttpContext, shedding: Shedding, wire: Wire, name: str, waited_s: float) -> None:
@@ -104,6 +105,8 @@ class HttpPeer(HttpChannel):
         self._kind: Kind | None = None
         self._handshake: Handshake | None = None
         self._name = name
+        # The identity and the address of the last request, if they may be those of an equal one.
+        self._known: tuple[Identity, str] | None = None
         # The request that is being answered, what it asks for, and the task that answers it, if it takes one.
         self._request: Request | None = None
         self._operation: Operation | None = None
@@ -177,9 +180,7 @@ class HttpPeer(HttpChannel):
     # Requests -------------------------------------------------------------------------------------------------------
 
     def _take_head(self, head: RequestHead) -> None:
-        request = self._request = Request.of(head, self._conversation.credentials, self._name, self._wire.certificate)
-        if self._context.gate.asks_address:
-            request.address = client_of(self._context.gate, request)
+        request = self._request = self._request_of(head)
         try:
             ambient = self._context.gate.ambient
             plan: Plan | None = head.plan
@@ -199,6 +200,7 @@ class HttpPeer(HttpChannel):
                     plan.operation = find(request)
                 self._operation = plan.operation
                 check_rights(self._context, request, self._operation)
+                self._remember(request)
                 if head.body_bytes != 0:
                     check_coding(request)
                 body = self._conversation.body
@@ -211,6 +213,24 @@ class HttpPeer(HttpChannel):
             self._context.gate.ask(unasked.token, request.address, asked, self.fail)
         except (Refused, Invalid, Unauthenticated, Denied, TryLater) as error:
             self._answer(refusal(self._context, request, error))
+
+    def _request_of(self, head: RequestHead) -> Request:
+        """Take a request; if an equal one came right before, so may be whose that was, and from which address."""
+        gate, conversation = self._context.gate, self._conversation
+        request = Request.of(head, conversation.credentials, self._name, self._wire.certificate)
+        known = self._known if conversation.repeated else None
+        if known is not None and known[0].generation == gate.generation:
+            request.known, request.address = known
+        else:
+            self._known = None
+            if gate.asks_address:
+                request.address = client_of(gate, request)
+        return request
+
+    def _remember(self, request: Request) -> None:
+        known = request.known
+        if known is not None and (self._known is None or self._known[0] is not known):
+            self._known = known, request.address
 
     def _asked(self, request: Request, head: RequestHead, error: RequestError | None) -> None:
         """Take a request again about whose token somebody was asked."""

@@ -16,6 +16,9 @@ from softstate.server.http1.reply import Refused, Reply, write_reply
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Tells a peer that waits before it sends a body to go on."""
 
+REPEATED_BYTES_MAX = 2_048
+"""Longest head with a token that a connection remembers, to know it when it comes again."""
+
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _END = b"\r\n\r\n"
 
@@ -46,8 +49,8 @@ class Conversation:
     """
 
     __slots__ = (
-        "_chunks", "_config", "_data", "_ended", "_head", "_heads", "_left", "_pending", "_scanned", "_skipped",
-        "_state", "body", "credentials", "key",
+        "_chunks", "_config", "_data", "_ended", "_head", "_heads", "_left", "_pending", "_raw", "_read", "_scanned",
+        "_skipped", "_state", "body", "credentials", "key", "repeated",
     )  # fmt: skip
 
     def __init__(self, config: ServerConfig, heads: KnownHeads | None = None) -> None:
@@ -57,6 +60,10 @@ class Conversation:
         """Its ``Sec-WebSocket-Key``, empty if it has none."""
         self.credentials: bytes | None = None
         """Its ``Authorization``, None if it has none."""
+        self.repeated = False
+        """Whether its head is the one before, to the byte, with a token: who polls sends the same again and again."""
+        self._raw = b""
+        self._read: RequestHead | None = None
         self._config = config
         self._heads = KnownHeads(config.headers_max) if heads is None else heads
         self._state = _State.HEAD
@@ -145,8 +152,7 @@ class Conversation:
         if end < len(_END):
             self._keep_beginning(data)
             return None
-        head, self.key, self.credentials = self._heads.read(data[:end])
-        self._head = head
+        head = self._head = self._known_head(data[:end])
         self._pending = data[end:] if len(data) > end else b""
         self._scanned = self._skipped = 0
         length = head.body_bytes
@@ -160,6 +166,17 @@ class Conversation:
         else:
             self.body = None
             self._state = _State.HEAD_READ
+        return head
+
+    def _known_head(self, raw: bytes) -> RequestHead:
+        head = self._read
+        if head is not None and raw == self._raw:
+            self.repeated = True
+            return head
+        self.repeated = False
+        head, self.key, self.credentials = self._heads.read(raw)
+        kept = self.credentials is not None and len(raw) <= REPEATED_BYTES_MAX
+        self._raw, self._read = (raw, head) if kept else (b"", None)
         return head
 
     def _keep_beginning(self, data: bytes) -> None:
