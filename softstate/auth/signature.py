@@ -6,11 +6,13 @@ A key is imported from the members that make it, after its bounds have been chec
 
 from __future__ import annotations
 
+import hmac
 import json
 import warnings
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
@@ -266,7 +268,13 @@ def _public(members: dict[str, str], key_id: str | None, algorithm: object, want
         raise BadKey(f"a secret for {chosen} has at least {int(chosen[2:]) // 8} bytes, this one {bits // 8}")
     model = JWSRegistry.algorithms[chosen]
     model.check_key(key)  # its type and curve, once for all tokens
-    return PublicKey(key_id, names, thumbprint, key, model.verify)
+    check = partial(_check_mac, f"sha{chosen[2:]}") if isinstance(key, OctKey) else model.verify
+    return PublicKey(key_id, names, thumbprint, key, check)
+
+
+def _check_mac(digest: str, signed: bytes, mac: bytes, key: Any) -> bool:
+    """Tell whether an HMAC is right (RFC 7518 section 3.2), in one call of C: joserfc takes twice as long."""
+    return hmac.compare_digest(hmac.digest(key.raw_value, signed, digest), mac)
 
 
 def _check_bounds(members: Mapping[str, str]) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from softstate.auth.brought import brought, check_few, malformed, patterns_in
 from softstate.auth.identity import Why, refused
 from softstate.auth.rules import Allow, Who
@@ -293,12 +295,24 @@ def _bytes(text: str, what: str) -> bytes:
 
 def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
-        found = _JSON.decode(data.decode())
-    except (ValueError, RecursionError):
-        found = None
+        found = msgspec.json.decode(data)
+        # What is written again as it was had no name twice, of which one would be lost here. Most issuers write so.
+        sure = msgspec.json.encode(found) == data
+    except (ValueError, OverflowError, RecursionError):
+        sure = False
+    if not sure:
+        found = _strictly(data)
     if not isinstance(found, dict):
         raise malformed(f"the token's {what} must be one JSON object without repeated names")
     return found
+
+
+def _strictly(data: bytes) -> object:
+    """Decode JSON in which no object has a name twice, and every number fits into a float; None if it is not such."""
+    try:
+        return _JSON.decode(data.decode())
+    except (ValueError, RecursionError):
+        return None
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -312,7 +326,14 @@ def _constant(_text: str) -> float:
     raise ValueError
 
 
-_JSON = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+def _finite(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise ValueError
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite)
 
 
 def _is_text(value: object) -> bool:

@@ -99,6 +99,10 @@ def replaced(old: str, new: str) -> str:
     return raw_claims(json.dumps(claims()).replace(old, new))
 
 
+def compact(more: str) -> str:
+    return raw_claims(json.dumps(claims(), separators=(",", ":"))[:-1] + f",{more}}}")
+
+
 FORGED: dict[str, tuple[Why, Callable[[], str]]] = {
     # The shape
     "empty": (Why.MALFORMED, lambda: ""),
@@ -220,6 +224,8 @@ FORGED: dict[str, tuple[Why, Callable[[], str]]] = {
     "an end beyond all time": (Why.MALFORMED, lambda: said(exp=1e308)),
     "an end that is infinite": (Why.MALFORMED, lambda: replaced(str(WALL + 600), "Infinity")),
     "an end that is no number": (Why.MALFORMED, lambda: replaced(str(WALL + 600), "NaN")),
+    "a number beyond all": (Why.MALFORMED, lambda: compact('"x":[1e999]')),
+    "a name twice, deep in compact claims": (Why.MALFORMED, lambda: compact('"x":[{"a":1,"a":1}]')),
     "an end that overflows": (Why.MALFORMED, lambda: replaced(str(WALL + 600), "1e999")),
     "an end of five thousand digits": (Why.MALFORMED, lambda: replaced(str(WALL + 600), "9" * 5_000)),
     "an end of four hundred digits": (Why.MALFORMED, lambda: replaced(str(WALL + 600), "9" * 400)),
