@@ -22,10 +22,9 @@ DENIED_PER_MESSAGE = 256
 def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str]) -> Generator[int, None, list[str]]:
     """Find those of `names` that may not be read."""
     lost: list[str] = []
-    may_read = grant.may_read
 
     def judge(portion: Collection[str]) -> None:
-        lost.extend(name for name in portion if not may_read(name))
+        lost.extend(grant.unreadable(portion))
 
     if not grant.admin:
         yield from session.in_portions(names, judge, grant.weight)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from softstate.auth.identity import NARROW_MAX, Grant, Identity, Reach, reach_of
@@ -43,6 +45,7 @@ def reach(*patterns: str) -> Reach:
 def test_a_name_is_covered_by_one_pattern_or_not_at_all(patterns: list[str], name: str, covered: bool) -> None:
     assert Grant(read=reach(*patterns)).may_read(name) is covered
     assert Grant(write=reach(*patterns)).may_write(name) is covered
+    assert Grant(read=reach(*patterns)).unreadable([name]) == ([] if covered else [name])
 
 
 @pytest.mark.parametrize("name", ["$softstate", "$softstate/", "$softstate/revoked/sub/x"])
@@ -50,8 +53,14 @@ def test_reserved_names_are_an_administrators(name: str) -> None:
     grant = Grant(read=reach("$softstate/", "/"), write=reach("$softstate/", "/"))
     assert not grant.may_read(name)
     assert not grant.may_write(name)
+    assert grant.unreadable([name]) == [name]
+    assert Grant(admin=True).unreadable([name]) == []
     assert Grant(admin=True).may_read(name)
     assert Grant(admin=True).may_write(name)
+
+
+def test_a_topic_that_is_none_may_not_be_read() -> None:
+    assert Grant(read=reach("a/")).unreadable(["a/b", ""]) == [""]
 
 
 def test_other_names_that_begin_likewise_are_not_reserved() -> None:
@@ -113,3 +122,12 @@ def test_without_rules_everybody_may_all() -> None:
 def test_a_principal_is_issuer_and_subject() -> None:
     assert Identity("i", "s", Grant()).principal == ("i", "s")
     assert not Identity("i", "s", Grant()).is_anonymous
+
+
+def test_the_digest_of_a_principal_is_worked_out_once() -> None:
+    one = Identity("i", "s", Grant())
+    assert one.digest == Identity("i", "s", Grant(admin=True)).digest != Identity("i", "t", Grant()).digest
+    assert one.digest is one.digest
+    assert one.judged(Grant(), 1.0, 2).digest is one.digest
+    assert one == Identity("i", "s", Grant())
+    assert replace(one, subject="t").digest == Identity("i", "t", Grant()).digest

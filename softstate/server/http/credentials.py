@@ -130,8 +130,7 @@ def _without(request: Request) -> str:
 
 def denied_names(request: Request, names: Iterable[str]) -> list[str]:
     """Return those of `names` that may not be read."""
-    may_read = request.identity.grant.may_read
-    return [name for name in names if not may_read(name)]
+    return request.identity.grant.unreadable(names)
 
 
 def narrowed_names(request: Request, denied: Iterable[str]) -> dict[str, list[str]]:
