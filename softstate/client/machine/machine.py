@@ -15,6 +15,7 @@ from softstate.client.machine.actions import Parts, poll_early
 from softstate.client.machine.backoff import Rotation, asked_s
 from softstate.client.machine.connection import Connection, Stage
 from softstate.client.machine.credentials import Credentials, TokenCell
+from softstate.client.machine.description import ConnectionDescription, Description
 from softstate.client.machine.events import (
     Action,
     Arrived,
@@ -123,6 +124,8 @@ class Machine:
         self._core.now = now
         out: list[Action] = []
         self._core.out = out
+        if self._core.fired:
+            self._core.fired = []
         self._read(event)
         if self._core.narrowed:
             narrowed, self._core.narrowed = self._core.narrowed, []
@@ -163,6 +166,22 @@ class Machine:
         """Return the counters as they are now."""
         counts = self._core.counts
         return Statistics(**counts, dropped=self._knowledge.dropped, publishes_repeated=self._queue.repeats)
+
+    def describe(self) -> Description:
+        """Return what it is doing, as it is now: for tests and for people; nothing may depend on it."""
+        core, connection = self._core, self._push.connection
+        return Description(
+            core.mode,
+            tuple(core.fired),
+            None if connection is None else ConnectionDescription.of(connection),
+            self._push.connect_at,
+            self._poll.poll_at,
+            polling=self._poll.in_flight,
+            publishing=self._publishes.in_flight,
+            names=tuple(self._knowledge.subscriptions),
+            failures=core.failures,
+            token=self._credentials.cell.token,
+        )
 
     # Events ----------------------------------------------------------------------------------------------------------
 
@@ -312,7 +331,9 @@ class Machine:
     # The table -------------------------------------------------------------------------------------------------------
 
     def _fire(self, trigger: Trigger, cause: Cause = NO_CAUSE) -> None:
-        row = TABLE.get((self._core.mode, trigger))
+        cell = self._core.mode, trigger
+        self._core.fired.append(cell)
+        row = TABLE.get(cell)
         if row is None:
             return
         if row.to is not None and row.to != self._core.mode:

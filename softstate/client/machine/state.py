@@ -161,6 +161,8 @@ class Core:
     timeout_s: float = math.inf
     """How long the last node that spoke says to wait for an answer."""
     out: list[Action] = field(default_factory=list)
+    fired: list[tuple[Mode, Trigger]] = field(default_factory=list)
+    """The cells of the table that the present event has come to, in order, rows and ignored ones."""
     counts: Counter[str] = field(default_factory=Counter)
     stopped_by: SoftstateError | None = None
     """The error for publishes of a client that has stopped for good."""
