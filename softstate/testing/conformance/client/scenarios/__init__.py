@@ -1,0 +1,1 @@
+"""The scripted scenarios, a file for each subject."""
