@@ -181,6 +181,11 @@ class Credentials:
         return token == self.cell.token
 
     @property
+    def fetching(self) -> bool:
+        """Whether a fetch is under way."""
+        return self._fetching is not None
+
+    @property
     def fresh(self) -> bool:
         """Whether no node has taken the newest token yet."""
         return self._attempts > 0

@@ -63,3 +63,5 @@ class Description:
     """Rounds in a row in which every URL failed."""
     token: str | None = field(repr=False)
     """The token that is presented now."""
+    fetching: bool
+    """Whether the provider is being asked for another token."""

@@ -181,6 +181,7 @@ class Machine:
             names=tuple(self._knowledge.subscriptions),
             failures=core.failures,
             token=self._credentials.cell.token,
+            fetching=self._credentials.fetching,
         )
 
     # Events ----------------------------------------------------------------------------------------------------------

@@ -85,14 +85,12 @@ IGNORED_CELLS = {cell_name(*cell) for cell in IGNORED}
 
 
 def covered(trace: Trace) -> list[str]:
-    """Return the cells that a trace covers, in the order of their names, as headers list them."""
-    found = set(_cells(trace))
-    return [f"row:{cell}" for cell in sorted(found & ROW_CELLS)] + [
-        f"ignored:{cell}" for cell in sorted(found & IGNORED_CELLS)
-    ]
+    """Return the rows that a trace covers, in the order of their names, as headers list them."""
+    return [f"row:{cell}" for cell in sorted(set(cells_of(trace)) & ROW_CELLS)]
 
 
-def _cells(trace: Trace) -> Iterator[str]:
+def cells_of(trace: Trace) -> Iterator[str]:
+    """List the cells that a trace covers, rows and ignored ones, as often as it does."""
     mode: Mode = "closed"
     for step in trace.lines:
         if "event" not in step:

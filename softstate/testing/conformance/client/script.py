@@ -14,6 +14,7 @@ from softstate.client.machine.events import (
     ConnectFailed,
     Event,
     FetchToken,
+    Jumped,
     Lost,
     Opened,
     PollAnswered,
@@ -60,6 +61,8 @@ LIMITS = Limits(10_000, 65_536, 1_048_576, 1_024, 100_000, 600_000, 1_024, 4_096
 TTL_MS, RENEW_MS, TIMEOUT_MS = 60_000, 20_000, 5_000
 BEGIN = 1_000.0
 TICKS_MAX = 10_000
+LOOK_NAMES_MAX = 16
+"""Most names that the last look is about."""
 
 
 def at(revision: int, lineage: str = "l1", epoch: str = "e") -> Position:
@@ -94,7 +97,7 @@ class Script:
 
     def finish(self) -> Trace:
         """Look at everything once more, and return the trace."""
-        self.look()
+        self.look(*self._names[:LOOK_NAMES_MAX])
         trace = self._recorder.trace
         trace.header["covers"] = [*self._clauses, *covered(trace)]
         return trace
@@ -111,9 +114,9 @@ class Script:
         self.log += self.last
         return self.last
 
-    def repeat(self, event: Event, times: int) -> None:
-        """Give it an event so many times, of which the same comes each time."""
-        self.last = self._recorder.handle(event, self.now, times)
+    def repeat(self, message: ServerMessage, times: int) -> None:
+        """Have a message arrive so many times, of which the same comes each time."""
+        self.last = self._recorder.handle(Arrived(self.conn, message), self.now, times)
         self.log += self.last
 
     def look(self, *names: str) -> None:
@@ -156,7 +159,11 @@ class Script:
 
     def arrive(self, *messages: ServerMessage) -> list[Action]:
         """Have messages arrive on the newest connection."""
-        return self.do(*(Arrived(self.conn, message) for message in messages))
+        return self.do(*self.arrivals(*messages))
+
+    def arrivals(self, *messages: ServerMessage, conn: int | None = None) -> list[Event]:
+        """Return the events of messages that arrive on a connection, the newest if none is named."""
+        return [Arrived(self.conn if conn is None else conn, message) for message in messages]
 
     def expect(self, mode: Mode) -> None:
         """Check the mode: a scenario that does not get where it was to is no use."""
@@ -221,8 +228,8 @@ class Script:
     def renewed(self, revision: int = 10, **fields: Any) -> Renewed:
         """Answer the newest renewal."""
         usual: dict[str, Any] = {
-            "id": self.sent(Renew)[-1].id, "match": True, "position": at(revision), "sent": 0, "ttl_ms": TTL_MS,
-            "renew_ms": RENEW_MS, "poll": POLL, "recover": RECOVER, "store": "ok",
+            "id": fields.get("id") or self.sent(Renew)[-1].id, "match": True, "position": at(revision), "sent": 0,
+            "ttl_ms": TTL_MS, "renew_ms": RENEW_MS, "poll": POLL, "recover": RECOVER, "store": "ok",
         }  # fmt: skip
         return Renewed(**{**usual, **fields})
 
@@ -301,11 +308,47 @@ class Script:
         self.until(lambda: len(self.sent(Renew)) > before)
         return self
 
+    def into(self, mode: Mode) -> Script:
+        """Go from `closed` to a mode in which the client runs, with a token if it has a provider."""
+        self.open()
+        if self.machine.describe().token is None and self.all(FetchToken):
+            self.do(self.token("t1"))
+        match mode:
+            case "connecting":
+                pass
+            case "polling":
+                self.do(self.refused())
+            case "offline":
+                while self.mode != "offline":
+                    self.fail_next()
+            case "syncing":
+                self.syncing()
+            case _:
+                self.live()
+                if mode == "suspect":
+                    self.do(Jumped())
+        self.expect(mode)
+        return self
+
     def suspect(self) -> Script:
         """Go on to a renewal that was not answered in time."""
         self.live().renewing().advance(TIMEOUT_MS / 1000)
         self.expect("suspect")
         return self
+
+    def answer_poll(self) -> None:
+        """Answer the poll in flight, if there is one, with nothing new."""
+        if self.polling:
+            self.do(self.polled())
+
+    def go_on(self, status: int | None = None, error: RequestError | None = None, *, answer: bool = False) -> None:
+        """Go one step on: refuse the connection that is being made, fail the poll in flight (or answer it), or tick."""
+        if self.connected:
+            self.do(self.refused(status))
+        elif self.polling:
+            self.do(self.polled() if answer else self.poll_failed(error))
+        else:
+            self.tick()
 
     def fail_next(self) -> None:
         """Let the machine make its next attempt on either path, and fail it."""

@@ -31,7 +31,8 @@ class Trace:
     def text(self) -> str:
         """Return the content of its file."""
         return "".join(
-            json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in (self.header, *self.lines)
+            json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+            for line in (self.header, *self.lines)
         )
 
     @classmethod
