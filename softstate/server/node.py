@@ -22,7 +22,7 @@ from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.server.auth.gate import NodeGate
-from softstate.server.auth.warden import Warden
+from softstate.server.auth.warden import Held, Warden
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.certificates import CertificateKeeper
 from softstate.server.config import ServerConfig
@@ -79,10 +79,10 @@ class WatchedPoll:
         self._measured = MeasuredRequest(node.polls)
         self._measured.works(trio.current_time())
 
-    def answered(self) -> int:
+    def answered(self, wait_ms: int | None = None) -> int:
         """See `PollWatch.answered`."""
         self._measured.served(trio.current_time())
-        return self._node.next_poll_ms(self._asker) if self._asker else self._node.terms().poll.every_ms
+        return self._node.next_poll_ms(self._asker, wait_ms) if self._asker else self._node.terms().poll.every_ms
 
     def left(self) -> None:
         """See `PollWatch.left`."""
@@ -300,10 +300,16 @@ class Node:
         """Begin to measure a poll over HTTP; with `again`, expect its connection to poll again."""
         return WatchedPoll(self, ASKER.get() if again else None)
 
-    def next_poll_ms(self, asker: Asker) -> int:
-        """Return after how many milliseconds a client is to poll again, and expect that it does."""
-        next_ms = self.terms().poll.every_ms
-        asker.expected = self.expected_polls.expect(trio.current_time(), next_ms, asker.expected)
+    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None) -> int:
+        """Return after how many milliseconds a client is to poll again, and expect that it does.
+
+        One that waits for news comes again as soon as the node can serve all that poll; it is expected until its wait
+        is over.
+        """
+        poll = self.terms().poll
+        next_ms = poll.every_ms if wait_ms is None else poll.spread_ms
+        expected_ms = next_ms + (wait_ms or 0)
+        asker.expected = self.expected_polls.expect(trio.current_time(), expected_ms, asker.expected)
         return next_ms
 
     # Running --------------------------------------------------------------------------------------------------------
@@ -466,7 +472,7 @@ class Node:
             self.bulkhead.each("connection", _leave, sinks[at : at + TOLD_PER_TURN], failed=_fail)
         log.error("every session ended", position=str(position))
 
-    def _held(self) -> Sequence[tuple[trio.CancelScope, Identity]]:
+    def _held(self) -> Sequence[tuple[Held, Identity]]:
         return self.http.held()
 
     def _skipped(self) -> None:

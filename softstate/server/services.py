@@ -18,8 +18,11 @@ from softstate.server.storage.asker import Asker
 class PollWatch(Protocol):
     """One poll over HTTP, as it is measured."""
 
-    def answered(self) -> int:
-        """Note that it was answered to its end; return after how many milliseconds to poll again."""
+    def answered(self, wait_ms: int | None = None) -> int:
+        """Note that it was answered to its end; return after how many milliseconds to poll again.
+
+        `wait_ms` is for how long the next poll will wait for news, None if it will not.
+        """
 
     def left(self) -> None:
         """Note that it failed, or that another page of it is still to be asked for."""
@@ -71,9 +74,10 @@ class Services(Protocol):
     def watch_poll(self, *, again: bool) -> PollWatch:
         """Begin to measure a poll; `again`: its client is expected to poll again, unlike one that lists topics once."""
 
-    def next_poll_ms(self, asker: Asker) -> int:
+    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None) -> int:
         """Return after how many milliseconds to poll again, and expect it: for a poll that is not measured.
 
+        `wait_ms` is as in `PollWatch.answered`.
         Polls that are answered without the store say nothing about the rate at which others are served.
         """
 

@@ -5,7 +5,7 @@ a later level only to a URL that has told such a level, in `welcome.level` or th
 has told one, a URL is of level 0.
 
 A field is marked with `Since` in its annotation, ``mood: Annotated[str | None, Since(2)] = None``, and has to have a
-default; an operation with ``SINCE: ClassVar[int] = 2`` in its class. Nothing above `LEVEL` exists yet.
+default; an operation with ``SINCE: ClassVar[int] = 2`` in its class.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-LEVEL = 1
+LEVEL = 2
 """The level that nodes of this version tell, and the highest that clients of this version know."""
 
 LEVEL_HEADER = "Softstate-Level"

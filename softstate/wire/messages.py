@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from softstate.model import Change, Durability, Value
 from softstate.position import REVISION_MAX, Position, Revision
+from softstate.wire.levels import Since
 
 PROTOCOL_JSON = "softstate.v1.json"
 PROTOCOL_CBOR = "softstate.v1.cbor"
@@ -86,7 +87,10 @@ class Renew(Message, frozen=True, tag="renew"):
 
 
 class Poll(Message, frozen=True, tag="poll"):
-    """Ask for changes, without a lease. Over HTTP `id` has no use, and `cursor` asks for the next page (P-HTTP-7)."""
+    """Ask for changes, without a lease. Over HTTP `id` has no use, and `cursor` asks for the next page (P-HTTP-7).
+
+    `wait_ms`, over HTTP: hold the answer for so long if there is no news (P-HTTP-19).
+    """
 
     id: Id = 0
     position: Position | None = None
@@ -94,6 +98,7 @@ class Poll(Message, frozen=True, tag="poll"):
     prefixes: dict[str, Revision] = {}
     min_revision: Revision = 0
     cursor: Cursor | None = None
+    wait_ms: Annotated[Ms | None, Since(2)] = None
 
 
 class Publish(Message, frozen=True, tag="publish"):
@@ -296,6 +301,7 @@ class Polled(Message, frozen=True, tag="polled"):
     unreadable: list[str] = []
     credentials_ms: Ms | None = None
     narrow: dict[str, list[str]] = {}
+    held_ms: Ms = 0
 
 
 class Published(Message, frozen=True, tag="published"):

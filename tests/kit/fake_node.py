@@ -202,10 +202,10 @@ class FakeNode:
     def watch_poll(self, *, again: bool) -> FakeNode:
         return self
 
-    def next_poll_ms(self, _asker: object) -> int:
+    def next_poll_ms(self, asker: object, wait_ms: int | None = None) -> int:
         return self.config.poll_every_ms
 
-    def answered(self) -> int:
+    def answered(self, wait_ms: int | None = None) -> int:
         return self.config.poll_every_ms
 
     def left(self) -> None:

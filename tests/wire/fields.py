@@ -125,6 +125,7 @@ FIELDS = [
         prefixes=(VERSIONS, "?"),
         min_revision=(REVISION, "?"),
         cursor=(_text(128), "? null"),
+        wait_ms=(MS, "? null"),
     ),
     *_operation(
         "client",
@@ -226,6 +227,7 @@ FIELDS = [
         unreadable=(NAMES, "?"),
         credentials_ms=(MS, "? null"),
         narrow=(NARROW, "?"),
+        held_ms=(MS, "?"),
     ),
     *_operation("node", "published", id=ID, topic=TEXT, version=REVISION, **POSITION, repeated=(FLAG, "?")),
     *_operation(

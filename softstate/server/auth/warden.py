@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias, TypeVar, final
+from typing import Protocol, TypeAlias, TypeVar, final
 
 import structlog
 import trio
@@ -35,6 +35,14 @@ FORGET_S = 60.0
 
 T = TypeVar("T")
 
+
+class Held(Protocol):
+    """A request that is held."""
+
+    def cancel(self) -> None:
+        """Answer it now."""
+
+
 Publish: TypeAlias = Callable[[Write], Awaitable[object]]
 """Publishes one change. Raises `RequestError`."""
 
@@ -55,7 +63,7 @@ class Warden:
         gate: NodeGate,
         leases: LeaseTable,
         end: Callable[[Iterable[Lease], Reason, int], None],
-        held: Callable[[], Sequence[tuple[trio.CancelScope, Identity]]],
+        held: Callable[[], Sequence[tuple[Held, Identity]]],
     ) -> None:
         self._gate = gate
         self._leases = leases
@@ -80,9 +88,9 @@ class Warden:
                 self._end_of(others, leases)
                 yield
         for held in _portions(self._held()):
-            for scope, identity in held:
+            for request, identity in held:
                 if revoked.of(identity) is not None:
-                    scope.cancel()
+                    request.cancel()
             yield
 
     def _end_of_subjects(self, subjects: Iterable[Revocation]) -> Iterator[None]:
@@ -109,9 +117,9 @@ class Warden:
             leases = self._leases.of_principal(principal)
             found = [each for each in leases if each.identity is not None and each.identity.token == token]
             self._end(found, reason, retry_ms)
-        for scope, identity in self._held():
+        for request, identity in self._held():
             if identity.token in tokens:
-                scope.cancel()
+                request.cancel()
 
     def check_room(self, change: Write) -> None:
         """Raise `TooLarge` for one revocation more than `REVOCATIONS_MAX`."""

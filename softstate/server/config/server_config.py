@@ -258,6 +258,9 @@ class ServerConfig:
     holds_max: Annotated[
         int, above(0), "HTTP requests that may be held at once: long polls, and reads that wait for a revision."
     ] = 10_000
+    held_names_max: Annotated[
+        int, above(0), "Names of all polls that are held at once; one more is answered without waiting."
+    ] = 262_144
     batch_max: Annotated[int, above(0), "Changes in one `POST /v1/publish`."] = 1_000
 
     # Store

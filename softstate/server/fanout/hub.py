@@ -28,6 +28,7 @@ from softstate.position import Position
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.fanout.audience import TURN_US, Audience
 from softstate.server.fanout.known_versions import KnownVersions
+from softstate.server.fanout.name_watches import NameWatch
 from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.wire import CODECS
 from softstate.wire.push import PushBatch
@@ -53,6 +54,14 @@ def _flush(sink: Sink) -> None:
 
 def _fail(sink: Sink) -> None:
     sink.fail()
+
+
+def _tell_woken(watch: NameWatch) -> None:
+    watch.woken()
+
+
+def _fail_watch(watch: NameWatch) -> None:
+    watch.failed()
 
 
 class Hub:
@@ -128,6 +137,7 @@ class Hub:
             self._resting.unpark_all()
         self.flush()
         self._reached_lot.unpark_all()
+        self._wake()
 
     async def at_rest(self) -> None:
         """Return once no call of `apply` is under way; without a checkpoint if there is none."""
@@ -260,6 +270,12 @@ class Hub:
         self.recent.restart(position.revision)
         self.known.restart(position.revision)
         self._reached_lot.unpark_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        woken = self.recent.watches.take_woken()
+        if woken:
+            self._bulkhead.each("long poll", _tell_woken, woken, failed=_fail_watch)
 
     async def reached(self, revision: int) -> None:
         """Return when the hub's revision is at or above `revision`."""

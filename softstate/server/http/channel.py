@@ -93,7 +93,7 @@ class HttpChannel:
         self._rest = memoryview(b"")
         self._then: Callable[[], None] | None = None
         self._linger_bytes = LINGER_BYTES_MAX
-        self._hung_up: trio.Event | None = None
+        self._hung_up: Callable[[], None] | None = None
         self._deadline = trio.current_time() + config.head_s_max
         self._patience = patience
         # Last: from then on the node's patience has it.
@@ -110,7 +110,7 @@ class HttpChannel:
                 self._throw_away()
             case Step.ANSWER if self._hung_up is not None:
                 if self._keep():
-                    self._hung_up.set()
+                    self._hung_up()
             case _:
                 # The next request waits in the socket. Done late: most peers send none before they are answered.
                 self._want_read(False)
@@ -130,9 +130,14 @@ class HttpChannel:
         """Have no more to do with the socket."""
         self._step = Step.OVER
         self._watch.end()
-        if self._hung_up is not None:
-            self._hung_up.set()
+        hung_up, self._hung_up = self._hung_up, None
+        if hung_up is not None:
+            hung_up()
         self._left()
+
+    def is_over(self) -> bool:
+        """Tell whether the connection has ended, or another protocol has it."""
+        return self._step is Step.OVER
 
     # Reading --------------------------------------------------------------------------------------------------------
 
@@ -206,13 +211,21 @@ class HttpChannel:
         The bytes that it sends meanwhile are kept, up to the size of a head; a peer that sends more does not wait for
         its answer, and counts as gone.
         """
-        if not self._hangs_up():
-            self._hung_up = trio.Event()
-            self._want_read(True)
+        hung_up = trio.Event()
+        if not self.on_hang_up(hung_up.set):
             try:
-                await self._hung_up.wait()
+                await hung_up.wait()
             finally:
-                self._hung_up = None
+                self.on_hang_up(None)
+
+    def on_hang_up(self, call: Callable[[], None] | None) -> bool:
+        """Have `call` called when `hang_up` would return; tell whether that is already so. None takes that back."""
+        if call is not None and self._hangs_up():
+            return True
+        self._hung_up = call
+        if call is not None:
+            self._want_read(True)
+        return False
 
     def _hangs_up(self) -> bool:
         conversation = self._conversation

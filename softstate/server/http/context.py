@@ -13,6 +13,7 @@ from softstate.auth.identity import Identity
 from softstate.auth.lasting import NOBODY
 from softstate.errors import Behind, Overloaded, RequestError
 from softstate.model import Page, Query
+from softstate.server.auth.warden import Held
 from softstate.server.edge.admission import Applicant, Kind
 from softstate.server.edge.wire import Wire
 from softstate.server.http.upgrade import Handshake
@@ -95,7 +96,7 @@ class HttpContext:
         self.writes = services.access.writes
         self.hub = services.hub
         self.turns = services.turns
-        self._holds: dict[trio.CancelScope, Identity] = {}
+        self._holds: dict[Held, Identity] = {}
 
     @property
     def holds(self) -> int:
@@ -112,9 +113,22 @@ class HttpContext:
         if not self.heard:
             await self.services.access.heads.hear()
 
-    def held(self) -> list[tuple[trio.CancelScope, Identity]]:
-        """Return the requests that are held, and whose they are: one whose scope is cancelled is answered now."""
+    def held(self) -> list[tuple[Held, Identity]]:
+        """Return the requests that are held, and whose they are."""
         return list(self._holds.items())
+
+    def takes_hold(self, names: int) -> bool:
+        """Tell whether a poll of so many names may be held beside those that are (`holds_max`, `held_names_max`)."""
+        held_names = self.hub.recent.watches.names
+        return self.holds < self.config.holds_max and held_names + names <= self.config.held_names_max
+
+    def enter_hold(self, held: Held, identity: Identity) -> None:
+        """Count a request as held, until `leave_hold`."""
+        self._holds[held] = identity
+
+    def leave_hold(self, held: Held) -> None:
+        """Count a request out that was held."""
+        del self._holds[held]
 
     async def hold(self, until_s: float, wait: Callable[[], Awaitable[None]], identity: Identity = NOBODY) -> bool:
         """Hold a request until `wait` returns; tell whether it did, rather than being ended (P-HTTP-16).
@@ -148,8 +162,8 @@ class HttpContext:
 
     def drain(self) -> None:
         """End every hold, so that held requests are answered now, and every connection without a request."""
-        for scope in self._holds:
-            scope.cancel()
+        for held in tuple(self._holds):
+            held.cancel()
         for peer in tuple(self.peers):
             peer.stop_waiting()
 

@@ -281,7 +281,7 @@ class HttpPeer(HttpChannel):
     def _set_asker(self) -> None:
         """Have the reads that are made next be made for this connection."""
         if self._asker is None:
-            self._asker = Asker(self._wire.hung_up, self.hang_up)
+            self._asker = Asker(self._wire.hung_up, self.hang_up, self.on_hang_up, self.is_over)
         ASKER.set(self._asker)
 
     def _settled(self, request: Request, reply: Reply | None) -> None:

@@ -9,32 +9,29 @@ reply would not do: a topic that the old one listed, and that was deleted and fo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+
+import trio
 
 from softstate.errors import Compacted, Invalid, NotFound, RequestError, TooLarge
-from softstate.model import PAGE_RECORDS_MAX, Page, Query
+from softstate.model import PAGE_RECORDS_MAX, Query
 from softstate.names import check_prefix, check_topic
-from softstate.position import Position
-from softstate.server.fanout.pages import encode_by_turns, encode_in_turns
+from softstate.server.bulkhead import failed
+from softstate.server.fanout.pages import encode_in_turns
 from softstate.server.http.arguments import PollBody
+from softstate.server.http.begun_poll import BegunPoll
 from softstate.server.http.context import HttpContext, Settle
-from softstate.server.http.credentials import check_read, credentials_ms, denied_names, narrowed_names, note_denied
-from softstate.server.http.message import Request, position_headers
-from softstate.server.http.validators import Cursor, next_cursor
-from softstate.server.http1 import Header, Refused, Reply
+from softstate.server.http.credentials import check_read, denied_names, note_denied
+from softstate.server.http.message import Request
+from softstate.server.http.poll_replies import reply_page, reply_unchanged
+from softstate.server.http.validators import Cursor
+from softstate.server.http1 import Refused, Reply
 from softstate.server.services import PollWatch
-from softstate.server.storage.asker import ASKER, Asker
-from softstate.server.storage.read_queue import ReadTicket
-from softstate.wire import Codec
-from softstate.wire.messages import Polled
+from softstate.server.storage.asker import ASKER
 
 TOPICS_KEPT = 4_096
 """Topics that are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
-
-REPLIES_KEPT = 64
-"""Replies to polls that have nothing to learn that are kept: those of the last milliseconds."""
 
 
 def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: Callable[[], None]) -> bool:
@@ -48,59 +45,8 @@ def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: C
         check_prefix(prefix, "prefixes")
     if denied_names(request, (*asked.topics, *asked.prefixes)):
         return False
-    query = Query(asked.topics, asked.prefixes, asked.witness)
-    if not context.unchanged.knows(query, asked.min_revision):
-        _read_page(context, request, query, settle, broken)
-        return True
-
-    asker = ASKER.get()  # what is called back is called in the context of the store's task
-
-    def confirmed(page: Page | None) -> None:
-        if page is not None:
-            settle(_reply_unchanged(context, request, page, asker))
-            return
-        try:
-            ASKER.set(asker)
-            _read_page(context, request, query, settle, broken)
-        except RequestError as error:
-            settle(error)
-
-    context.unchanged.confirm_soon(query, asked.min_revision, confirmed, broken)
+    BegunPoll(context, request, Query(asked.topics, asked.prefixes, asked.witness), settle, broken).begin()
     return True
-
-
-def _read_page(
-    context: HttpContext, request: Request, query: Query, settle: Settle, broken: Callable[[], None]
-) -> None:
-    arrived = context.unchanged.begin()
-    codec = request.accepted()
-
-    def end(outcome: Reply | RequestError) -> None:
-        # Of no effect on a poll that was answered to its end. A page with more behind it is over as well: if it counted
-        # as in progress from then on, the node would take itself for busy, and refuse all polls in the end.
-        watch.left()
-        settle(outcome)
-
-    def failed() -> None:
-        watch.left()
-        broken()
-
-    def answered(ticket: ReadTicket) -> None:
-        page = ticket.answer
-        if page is None:
-            assert ticket.error is not None
-            end(ticket.error)
-            return
-        context.unchanged.learn(query, page, arrived)
-
-        def encoded(changes: Mapping[int, bytes]) -> None:
-            end(_reply(request, query, page, watch, changes))
-
-        encode_by_turns(context.turns, codec, page.records, codec.change, encoded, failed)
-
-    context.reads.submit(query, ASKER.get(), answered, failed)
-    # Only now: if that raises, nothing is called that would end it.
-    watch = context.services.watch_poll(again=True)
 
 
 async def poll(context: HttpContext, request: Request) -> Reply:
@@ -112,19 +58,48 @@ async def poll(context: HttpContext, request: Request) -> Reply:
     try:
         await _check_names(context, asked.topics, asked.prefixes)
         denied = await _denied(context, request, (*asked.topics, *asked.prefixes))
+        if asked.wait_ms and asked.cursor is None and not denied:
+            watch.left()
+            return await _wait(context, request, Query(asked.topics, asked.prefixes, asked.witness))
         query = Query(_without(asked.topics, denied), _without(asked.prefixes, denied), asked.witness)
         if asked.cursor is None and (page := await context.unchanged.confirm(query, asked.min_revision)) is not None:
-            return _reply(request, query, page, watch, {}, denied)
-        return await _answer(context, request, query, asked.cursor, asked.min_revision, watch, denied)
+            return reply_page(request, query, page, watch, {}, denied, asked.wait_ms)
+        return await _answer(
+            context, request, query, asked.cursor, asked.min_revision, watch, denied, wait_ms=asked.wait_ms
+        )
     finally:
         watch.left()
+
+
+async def _wait(context: HttpContext, request: Request, query: Query) -> Reply:
+    """Hold a poll of many names, as `begin_poll` holds one of few; nothing but this task knows what it asks for."""
+    asked: PollBody = request.content
+    if asked.min_revision > context.hub.position.revision:
+        await context.read(query, asked.min_revision)
+    done = trio.Event()
+    outcomes: list[Reply | RequestError] = []
+
+    def settle(outcome: Reply | RequestError) -> None:
+        outcomes.append(outcome)
+        done.set()
+
+    begun = BegunPoll(context, request, query, settle, partial(settle, failed("answering this request")))
+    try:
+        begun.begin()
+        await done.wait()
+    finally:
+        begun.abandon()
+    (outcome,) = outcomes
+    if isinstance(outcome, RequestError):
+        raise outcome
+    return outcome
 
 
 def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
     """Answer a poll that has nothing to learn, without waiting; None if it has to be answered by `poll` (P-HTTP-17)."""
     asked: PollBody = request.content
-    if not _is_small(context, request, asked):
-        return None
+    if asked.wait_ms or not _is_small(context, request, asked):
+        return None  # one that waits is not to be answered, but held
     # Topics that are known were checked when they were learnt; a prefix that is none is for `poll` to refuse.
     try:
         for prefix in asked.prefixes:
@@ -135,32 +110,7 @@ def poll_unchanged(context: HttpContext, request: Request) -> Reply | None:
         return None
     query = Query(asked.topics, asked.prefixes, asked.witness)
     page = context.unchanged.answer(query, asked.min_revision)
-    return None if page is None else _reply_unchanged(context, request, page, ASKER.get())
-
-
-def _reply_unchanged(context: HttpContext, request: Request, page: Page, asker: Asker) -> Reply:
-    next_ms = context.services.next_poll_ms(asker)
-    codec, lag_ms, left_ms = request.accepted(), math.ceil(page.lag_s * 1000), credentials_ms(request)
-    if left_ms is None:
-        return _unchanged(codec, page.position, next_ms, lag_ms)
-    before, behind, headers = _unchanged_but_for_credentials(codec, page.position, next_ms, lag_ms)
-    return Reply(200, before + codec.number(left_ms) + behind, codec.content_type, headers)
-
-
-@lru_cache(REPLIES_KEPT)
-def _unchanged(codec: Codec, position: Position, next_ms: int, lag_ms: int) -> Reply:
-    """Write the reply to a poll that has nothing to learn: it is the same for all, within a millisecond."""
-    body = codec.encode(Polled(0, position, next_ms=next_ms, lag_ms=lag_ms))
-    return Reply(200, body, codec.content_type, position_headers(position, lag_ms / 1000))
-
-
-@lru_cache(REPLIES_KEPT)
-def _unchanged_but_for_credentials(
-    codec: Codec, position: Position, next_ms: int, lag_ms: int
-) -> tuple[bytes, bytes, tuple[Header, ...]]:
-    """Write that reply for those whose credentials end, cut where it tells for how long they are good."""
-    told = Polled(0, position, next_ms=next_ms, lag_ms=lag_ms, credentials_ms=0)
-    return *codec.cut(told, "credentials_ms"), position_headers(position, lag_ms / 1000)
+    return None if page is None else reply_unchanged(context, request, page, ASKER.get(), asked.wait_ms)
 
 
 def _is_small(context: HttpContext, request: Request, asked: PollBody) -> bool:
@@ -234,6 +184,7 @@ async def _answer(
     at_least: int,
     watch: PollWatch,
     denied: Sequence[str] = (),
+    wait_ms: int | None = None,
 ) -> Reply:
     cursor = None
     if cursor_text is not None:
@@ -249,33 +200,4 @@ async def _answer(
         )
     codec = request.accepted()
     encoded = await encode_in_turns(context.turns, codec, page.records, codec.change)
-    return _reply(request, query, page, watch, encoded, denied)
-
-
-def _reply(
-    request: Request,
-    query: Query,
-    page: Page,
-    watch: PollWatch,
-    encoded: Mapping[int, bytes],
-    denied: Sequence[str] = (),
-) -> Reply:
-    codec = request.accepted()
-    body = codec.encode(_polled(request, query, page, watch, denied), page.records, encoded)
-    return Reply(200, body, codec.content_type, position_headers(page.position, page.lag_s))
-
-
-def _polled(request: Request, query: Query, page: Page, watch: PollWatch, denied: Sequence[str]) -> Polled:
-    position: Position = page.position
-    if page.more:
-        return Polled(0, position, more=True, cursor=next_cursor(query, page).text(query))
-    return Polled(
-        0,
-        position,
-        compacted=list(page.compacted),
-        denied=list(denied),
-        next_ms=watch.answered(),
-        lag_ms=math.ceil(page.lag_s * 1000),
-        credentials_ms=credentials_ms(request),
-        narrow=narrowed_names(request, denied),
-    )
+    return reply_page(request, query, page, watch, encoded, denied, wait_ms)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-import trio
-
 from softstate.auth.identity import Identity
+from softstate.server.auth.warden import Held
 from softstate.server.edge.wire import Wire
 from softstate.server.http.context import Admits, HttpContext, Upgrade
 from softstate.server.http.date import SharedDate
@@ -74,8 +73,8 @@ class HttpServer:
         """The number of connections whose first answer has not been given."""
         return self._context.greeting
 
-    def held(self) -> list[tuple[trio.CancelScope, Identity]]:
-        """Return the requests that are held, and whose they are: one whose scope is cancelled is answered now."""
+    def held(self) -> list[tuple[Held, Identity]]:
+        """Return the requests that are held, and whose they are."""
         return self._context.held()
 
     def drain(self) -> None:

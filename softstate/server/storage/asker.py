@@ -12,17 +12,24 @@ class Asker:
     """One connection, as the reads made for it see it.
 
     `gone` tells whether its peer has closed the connection, or at least its half of it, and may cost a system call;
-    `hang_up` returns once that is so. `expected` stands for the poll that the peer was told to make next
-    (`softstate.session.load_advice.ExpectedPolls`).
+    `hang_up` returns once that is so. `on_hang_up` has a function called then, and tells whether it is so already; None
+    takes that back. `over` tells whether the connection has ended: no answer reaches its peer. `expected` stands for
+    the poll that the peer was told to make next (`softstate.session.load_advice.ExpectedPolls`).
     """
 
-    __slots__ = ("expected", "gone", "hang_up")
+    __slots__ = ("expected", "gone", "hang_up", "on_hang_up", "over")
 
     def __init__(
-        self, gone: Callable[[], bool] = lambda: False, hang_up: Callable[[], Awaitable[None]] = trio.sleep_forever
+        self,
+        gone: Callable[[], bool] = lambda: False,
+        hang_up: Callable[[], Awaitable[None]] = trio.sleep_forever,
+        on_hang_up: Callable[[Callable[[], None] | None], bool] = lambda _call: False,
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
         self.gone = gone
         self.hang_up = hang_up
+        self.on_hang_up = on_hang_up
+        self.over = over
         self.expected = 0
 
 

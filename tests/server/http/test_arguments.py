@@ -7,6 +7,7 @@ import pytest
 
 from softstate.server.http.routes import ROUTES
 from softstate.wire import CBOR
+from softstate.wire.levels import LEVEL
 from softstate.wire.messages import Batch, BatchChange, Poll
 from tests.kit.fake_node import Answer, FakeNode
 from tests.server.http.test_upgrade import handshake
@@ -94,7 +95,7 @@ async def test_a_wrong_parameter_is_named(target: str, words: str) -> None:
 
 POLLS: list[tuple[Any, str, str | None]] = [
     ({"topic": {"a": 0}}, "unknown field 'topic': did you mean 'topics'?", "topics"),
-    ({"topics": {}, "wait_ms": 5}, "unknown field 'wait_ms'", None),
+    ({"topics": {}, "zzz": 5}, "unknown field 'zzz'", None),
     ({"prefix": {}}, "unknown field 'prefix': did you mean 'prefixes'?", None),
     ({"ttl_ms": 1}, "unknown field 'ttl_ms'", None),
     ({"Topics": {}}, "unknown field 'Topics': did you mean 'topics'?", None),
@@ -171,7 +172,15 @@ async def test_known_fields_are_those_of_the_messages() -> None:
     node = FakeNode()
     await node.set("a", 1)
     position = {"epoch": node.position.epoch, "lineage": node.position.lineage, "revision": node.position.revision}
-    whole = {"op": "poll", "id": 1, "position": position, "topics": {"a": 0}, "prefixes": {"a/": 0}, "min_revision": 1}
+    whole = {
+        "op": "poll",
+        "id": 1,
+        "position": position,
+        "topics": {"a": 0},
+        "prefixes": {"a/": 0},
+        "min_revision": 1,
+        "wait_ms": 0,
+    }
     for cbor in (False, True):
         answer = await posted(node, "/v1/poll", whole, cbor=cbor)
         assert [change["topic"] for change in answer.json["changes"]] == ["a"]
@@ -281,12 +290,12 @@ async def test_every_reply_below_v1_tells_the_level() -> None:
     ]
     for method, target, body in asked:
         answer = await node.ask(method, target, body)
-        assert (target, answer["softstate-level"]) == (target, "1")
+        assert (target, answer["softstate-level"]) == (target, str(LEVEL))
     tag = (await node.ask("GET", "/v1/topics/a"))["etag"]
     unchanged = await node.ask("GET", "/v1/topics/a", If_None_Match=tag)
-    assert (unchanged.status, unchanged["softstate-level"]) == (304, "1")
+    assert (unchanged.status, unchanged["softstate-level"]) == (304, str(LEVEL))
     for raw in (b"GET /v1/topics HTTP/1.1\r\nBad Header: 1\r\n\r\n", b"GET /v1/topics HTTP/1.1\r\nX: " + b"x" * 20_000):
         (unread,) = await node.exchange(raw)
-        assert (unread.status >= 400, unread["softstate-level"]) == (True, "1")
+        assert (unread.status >= 400, unread["softstate-level"]) == (True, str(LEVEL))
     foreign = await node.ask("GET", "/v1/topics/a", Origin="http://evil.example")
-    assert (foreign.status, foreign["softstate-level"]) == (403, "1")
+    assert (foreign.status, foreign["softstate-level"]) == (403, str(LEVEL))

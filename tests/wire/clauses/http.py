@@ -99,6 +99,7 @@ HTTP: dict[str, tuple[str, ...]] = {
         "server/http/test_hang_up.py::test_a_hundred_that_hung_up_leave_room_for_one_that_waits",
         "server/http/test_hang_up.py::test_a_peer_that_ends_its_side_alone_is_answered_at_once",
         "server/http/test_hang_up.py::test_sockets_that_hang_up_are_noticed",
+        "server/http/test_held_polls.py::test_a_hold_ends_with_its_peer",
     ),
     "P-HTTP-17": (
         "server/http/test_unchanged_polls.py::test_a_poll_with_the_newest_versions_is_answered_alike_with_and_without_the_store",
@@ -114,5 +115,16 @@ HTTP: dict[str, tuple[str, ...]] = {
         "server/http/test_origin.py::test_a_page_of_the_node_itself_is_of_its_scheme",
         "processes/test_tls.py::test_handshakes_that_break_off_end_nothing_else",
         "processes/test_tls.py::test_certificates_change_under_load_and_nobody_is_dropped",
+    ),
+    "P-HTTP-19": (
+        "server/http/test_held_polls.py::test_a_poll_is_held_until_one_of_its_names_changes",
+        "server/http/test_held_polls.py::test_a_hold_ends_with_its_time_which_has_a_limit",
+        "server/http/test_held_polls.py::test_what_there_is_to_learn_is_told_at_once",
+        "server/http/test_held_polls.py::test_who_will_wait_next_time_is_told_to_come_soon_and_others_as_ever",
+        "server/http/test_held_polls.py::test_a_change_between_the_read_and_the_hold_is_not_missed",
+        "server/http/test_held_polls.py::test_holds_and_their_names_at_the_limit_and_one_over",
+        "server/http/test_held_polls.py::test_a_node_that_drains_answers_at_once",
+        "server/http/test_held_polls.py::test_credentials_that_are_over_end_a_hold",
+        "server/http/test_held_polls.py::test_rules_that_change_are_heeded_by_the_answer",
     ),
 }
