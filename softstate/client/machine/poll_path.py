@@ -1,21 +1,22 @@
 """The HTTP path of the client machine: rounds of polls, their pages, and their failures.
 
 It goes on beside the WebSocket path (P-CLI-1). One request is in flight at a time. A round asks for the whole set, in
-portions. Every page goes through the path rule (P-REW-7).
+portions. Every page goes through the path rule (P-REW-7). While there is no connection, a node that offers it holds the
+polls of a client that has nothing to learn (P-CLI-20).
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from softstate.client.machine.backoff import BARRED_CAPS, POLL_S_MIN, Rotation, asked_s, jittered_s
 from softstate.client.machine.events import Abandon, SendPoll
-from softstate.client.machine.knowledge import Question
+from softstate.client.machine.knowledge import CLOCK_RATE_MIN, Question
 from softstate.client.machine.portions import NAMES_MAX
 from softstate.client.machine.state import Cause, Core, bars
 from softstate.client.machine.triggers import Trigger
@@ -46,13 +47,25 @@ class _PollRequest:
     """The token that it presents."""
     cursors: set[str]
     """The cursors that its pages have named so far."""
+    held_s: float = 0.0
+    """How long the node has held it before it read, at least, by this client's clock."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the node may hold it for a while."""
+        return bool(self.body.wait_ms)
 
 
 LOOK_AGAIN_S = 1.0
 """How long after a round that had nothing to ask, since a subscribe asked it already, the next one is due."""
 
+WAIT_S_MAX = 25.0
+"""How long a node is asked to hold a poll, at most: many proxies cut a connection that is idle for longer."""
+
 REFUSED_MAX = 256
 """Refused questions remembered for each URL."""
+
+_WITHOUT_PUSH = frozenset({"polling", "offline"})
 
 
 class PollPath:
@@ -80,6 +93,8 @@ class PollPath:
         self._names_max = NAMES_MAX
         self._lowered_for: Hashable = None
         """The set and the limits for which `_names_max` was lowered; None if it was not."""
+        self._holds: str | None = None
+        """The URL that answered last, and offers to hold polls."""
 
     @property
     def in_flight(self) -> bool:
@@ -88,9 +103,10 @@ class PollPath:
 
     def deadline(self) -> float:
         """Return when something here is due."""
-        if self._pending is not None:
-            return self._pending.deadline
-        return math.inf if self._core.credentials.held else self.poll_at
+        poll_at = math.inf if self._core.credentials.held else self.poll_at
+        if self._pending is None:
+            return poll_at
+        return min(self._pending.deadline, poll_at) if self._pending.waits else self._pending.deadline
 
     @property
     def asks_at(self) -> float:
@@ -99,8 +115,8 @@ class PollPath:
         return self._nothing_until if nothing else -math.inf
 
     def schedule(self, due: float) -> None:
-        """Poll at `due`, if not before. If a round is in flight, that is enough."""
-        if self._pending is None:
+        """Poll at `due`, if not before. If a round is in flight, that is enough, unless the node may hold it."""
+        if self._pending is None or self._pending.waits:
             self.poll_at = min(self.poll_at, due)
 
     def avoid(self, url: str) -> None:
@@ -127,7 +143,7 @@ class PollPath:
         """Give up the round in flight."""
         if self._pending is not None:
             self._core.act(Abandon(self._pending.request))
-        self._pending = None
+        self._pending = self._holds = None
         self._rest.clear()
 
     def tick(self) -> None:
@@ -138,6 +154,9 @@ class PollPath:
                 url = self._pending.url
                 self.abandon()
                 self._failed(url, 0.0)
+            elif self._pending.waits and self._core.now >= self.poll_at and not self._core.credentials.held:
+                self.abandon()  # something asks for an answer before the node has news
+                self.poll()
         elif self._core.now >= self.poll_at and not self._core.credentials.held:
             self.poll()
 
@@ -184,12 +203,16 @@ class PollPath:
         if core.knowledge.move(message.position):
             question.base = message.position
         core.take_page(question, message)
+        # The node has read after the hold. No more than has passed: an age would else be of the future.
+        pending.held_s += min(message.held_ms / 1000 * CLOCK_RATE_MIN, core.now - question.sent - pending.held_s)
         if message.more:
             self._next_page(pending, message.cursor)
             return
         core.deny(message.denied, message.narrow)
         core.credentials.told(pending.token, message.credentials_ms, question.sent)
-        lag_s = message.lag_ms / 1000
+        lag_s = message.lag_ms / 1000 - pending.held_s
+        offers = message.next_ms is not None and asked_s(message.next_ms) < core.advice.poll_every_s
+        self._holds = pending.url if offers else None
         core.deliver(core.knowledge.finish(question, message.position.revision, lag_s, message.compacted))
         self.rotation.succeeded()
         core.answered_url = pending.url
@@ -244,8 +267,8 @@ class PollPath:
             self.schedule(self._core.now + LOOK_AGAIN_S)
             return  # a subscribe is bringing the rest
         pending.cursors.add(cursor)
-        body = msgspec.structs.replace(pending.body, cursor=cursor)
-        self._send(pending.url, body, pending.question, pending.cursors)
+        body = msgspec.structs.replace(pending.body, cursor=cursor, wait_ms=pending.body.wait_ms and 0)
+        self._send(pending.url, body, pending.question, pending.cursors, pending.held_s)
 
     def _turned_down(self, pending: _PollRequest, error: RequestError) -> None:
         """Report it and go on with other questions: the same one would be refused again."""
@@ -294,16 +317,30 @@ class PollPath:
             names = [name for name in self._rest.popleft() if name in core.knowledge.subscriptions]
             if names and refused.get(frozenset(names), -math.inf) <= core.now:
                 question = core.knowledge.ask(names, core.now)
-                body = Poll(position=core.knowledge.position, topics=question.topics, prefixes=question.prefixes)
+                body = Poll(
+                    position=core.knowledge.position,
+                    topics=question.topics,
+                    prefixes=question.prefixes,
+                    wait_ms=self._wait_ms(names),
+                )
                 self._send(self.rotation.url, body, question, set())
                 return True
         return False
 
-    def _send(self, url: str, body: Poll, question: Question, cursors: set[str]) -> None:
+    def _wait_ms(self, names: Collection[str]) -> int | None:
+        """Return for how long the node is to hold a poll of `names`; None for one that is never to wait (P-CLI-20)."""
         core = self._core
-        timeout_s = core.poll_timeout_s
+        if core.mode not in _WITHOUT_PUSH or len(names) != len(core.knowledge.subscriptions):
+            return None
+        if core.mode != "polling" or self._holds != self.rotation.url or core.knowledge.lowest_revision() is None:
+            return 0
+        return round(min(core.advice.poll_every_s, WAIT_S_MAX) * 1000)
+
+    def _send(self, url: str, body: Poll, question: Question, cursors: set[str], held_s: float = 0.0) -> None:
+        core = self._core
+        timeout_s = core.poll_timeout_s + (body.wait_ms or 0) / 1000
         deadline, token = core.now + timeout_s, core.credentials.cell.token
-        self._pending = _PollRequest(core.number(), url, body, question, deadline, token, cursors)
+        self._pending = _PollRequest(core.number(), url, body, question, deadline, token, cursors, held_s)
         core.counts["polls"] += 1
         core.reach.probe(url, self._pending.deadline)
         core.act(SendPoll(self._pending.request, url, body, timeout_s))
@@ -330,6 +367,7 @@ class PollPath:
 
     def _failed(self, url: str, retry_s: float) -> None:
         core = self._core
+        self._holds = None
         self._rest.clear()
         self.poll_at = self.rotation.failed(url, core.now, core.advice, retry_s, core.advice.poll_spread_s)
         core.path_failed(self.rotation)

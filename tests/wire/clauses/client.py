@@ -128,4 +128,14 @@ CLIENT: dict[str, tuple[str, ...]] = {
         "client/machine/test_credentials.py::test_publishes_that_are_refused_are_made_again_behind_the_token",
         "client/machine/test_credentials.py::test_three_other_tokens_that_are_refused_stop_the_client",
     ),
+    "P-CLI-20": (
+        "client/machine/test_held_polls.py::test_a_client_is_answered_at_once_before_it_waits",
+        "client/machine/test_held_polls.py::test_it_waits_again_right_after_each_answer",
+        "client/machine/test_held_polls.py::test_the_age_counts_from_the_end_of_the_hold_and_is_never_of_the_future",
+        "client/machine/test_held_polls.py::test_the_pages_behind_a_hold_do_not_wait_and_count_from_its_end",
+        "client/machine/test_held_polls.py::test_a_node_that_does_not_offer_it_is_polled_as_ever",
+        "client/machine/test_held_polls.py::test_a_name_that_has_no_age_is_asked_about_at_once_also_while_a_poll_is_held",
+        "client/machine/test_held_polls.py::test_a_set_of_several_requests_is_polled_as_ever",
+        "client/machine/test_held_polls.py::test_a_wait_has_a_bound",
+    ),
 }
