@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from softstate.client.api.updates import Updates
     from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
     from softstate.client.machine.state import Statistics
+    from softstate.client.requests.reading import Listing
     from softstate.client.shell.clock import Clock
-    from softstate.client.shell.reader import Listing
-    from softstate.client.shell.token_provider import TokenRequest
+    from softstate.client.tokens import TokenRequest
     from softstate.http_client.streams import OpenStream
     from softstate.wire.messages import Published
 
@@ -121,7 +121,7 @@ __getattr__ = later(
     {
         "Client": "client.api.client",
         "Clock": "client.shell.clock",
-        "Listing": "client.shell.reader",
+        "Listing": "client.requests.reading",
         "ModeChanged": "client.machine.events",
         "NodeRefused": "client.machine.events",
         "OpenStream": "http_client.streams",
@@ -129,7 +129,7 @@ __getattr__ = later(
         "Receipt": "client.api.receipt",
         "Reset": "client.machine.events",
         "Statistics": "client.machine.state",
-        "TokenRequest": "client.shell.token_provider",
+        "TokenRequest": "client.tokens",
         "TopicsUnreadable": "client.machine.events",
         "UpdateEvent": "client.api.inbox",
         "Updates": "client.api.updates",

@@ -41,8 +41,7 @@ from softstate.client.machine.events import (
     Ticked,
 )
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.client.shell.http import HttpFailed, Reply
-from softstate.client.shell.websocket import retry_after_ms
+from softstate.client.requests.reply import HttpFailed, Reply, retry_after_ms
 from softstate.errors import RequestError
 from softstate.wire import CBOR, messages
 

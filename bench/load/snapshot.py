@@ -20,6 +20,7 @@ from softstate.client.api.client import Client
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.events import Action, Arrived, Event, PollAnswered
 from softstate.client.machine.machine import Machine, MachineOptions
+from softstate.client.requests.reading import Reading
 from softstate.client.shell.clock import BootClock
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
@@ -182,7 +183,9 @@ async def _follow(url: str, count: int) -> dict[str, float]:
     machine = StagedMachine(Machine(MachineOptions((str(parsed),)), random), stages)
     driven, dispatcher = cast("Driven", machine), Dispatcher()
     shell = Shell(driven, StagedApplication(dispatcher, machine, stages), open_tcp, http, clock)
-    client = Client(driven, shell, dispatcher, Reader(http, [parsed], random), clock)
+    client = Client(
+        driven, shell, dispatcher, Reader(http, Reading([parsed], random, http.cell, trio.current_time)), clock
+    )
     began = time.process_time()
     async with trio.open_nursery() as nursery:
         shell.open(nursery)

@@ -12,7 +12,8 @@ from wsproto.utilities import generate_accept_token
 from bench.trials.fuzz.mutation import ODD_CBOR, as_cbor, damage, draw, form_of, mutate
 from bench.trials.fuzz.streams import connect, frame, odd_frame
 from bench.trials.fuzz.target import Target, check_length, deadline
-from softstate.client.shell.http import HttpClient, HttpFailed
+from softstate.client.requests.reply import HttpFailed
+from softstate.client.shell.http import HttpClient
 from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
 from softstate.client.url import parse_url
 from softstate.errors import Invalid, RequestError

@@ -19,7 +19,7 @@ from bench.trials.fuzz.target import Broken, Target, check_length
 from softstate.cli import exit_codes, run
 from softstate.cli.options.layers import PREFIX
 from softstate.cli.terminal.ndjson_lines import BadLine, ChangeFile
-from softstate.client.shell.websocket import retry_after_ms
+from softstate.client.requests.reply import retry_after_ms
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError, Invalid, RequestError
 from softstate.model import Query

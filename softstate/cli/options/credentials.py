@@ -19,7 +19,7 @@ from softstate.wire.messages import TOKEN_CHARS_MAX
 if TYPE_CHECKING:
     import ssl
 
-    from softstate.client.shell.token_provider import TokenProvider, TokenRequest
+    from softstate.client.tokens import TokenProvider, TokenRequest
 
 VARIABLE = "SOFTSTATE_TOKEN"
 CA_VARIABLE = "SOFTSTATE_TLS_CA"
@@ -125,7 +125,7 @@ def token_in(path: Path, name: str) -> str:
 
 def token_of(data: bytes, name: str) -> str:
     """Return the one token that the data of a file hold. Raises `ConfigError`, which calls the file by a name."""
-    from softstate.client.shell.token_provider import is_token  # noqa: PLC0415 - --help does without
+    from softstate.client.tokens import is_token  # noqa: PLC0415 - --help does without
 
     text = data.decode("ascii", "replace").strip()
     if len(text.split()) != 1 or not is_token(text):

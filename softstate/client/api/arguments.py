@@ -7,10 +7,9 @@ raises (`Invalid`, `ConfigError`) and what Python raises for such a bug (`TypeEr
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import Iterable
 
-from softstate.client.shell.token_provider import is_token, takes_request
+from softstate.client.tokens import is_token, takes_request
 from softstate.errors import ConfigError, Invalid
 from softstate.names import check_prefix, check_topic, is_prefix
 from softstate.position import REVISION_MAX
@@ -112,11 +111,14 @@ def check_settings(
             raise WrongSetting(f"{setting} must be a whole number from 1 to {DURATION_MS_MAX}, not {_shown(wanted)}")
 
 
-def check_tls(tls: object, wanted: bool, *, own: bool) -> None:
-    """Raise `ConfigError` for a context of TLS that is none, or of no use: no URL asks for it, or streams are `own`."""
+def check_tls(tls: object, kind: type, wanted: bool, *, own: bool) -> None:
+    """Raise `ConfigError` for a context of TLS that is none, or of no use: no URL asks for it, or streams are `own`.
+
+    `kind` is the class of contexts: nothing here imports what does I/O.
+    """
     if tls is None:
         return
-    if not isinstance(tls, ssl.SSLContext):
+    if not isinstance(tls, kind):
         raise WrongSetting(f"tls must be an ssl.SSLContext, not {_shown(tls)}")
     if own:
         raise WrongSetting("tls and open_stream say two things: have open_stream use the context, and leave out tls")

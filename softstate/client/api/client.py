@@ -28,8 +28,10 @@ from softstate.client.api.receipt import Receipt
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Narrowing, PublishDropped, PublishRequested, Unwanted, Wanted
 from softstate.client.machine.state import Statistics
+from softstate.client.requests.reading import Listing
+from softstate.client.shell.bell import Bell
 from softstate.client.shell.clock import Clock
-from softstate.client.shell.reader import Listing, Reader
+from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Driven, Shell
 from softstate.errors import ClientClosed, Invalid, RequestError, SoftstateError
 from softstate.model import Change, Mode, Value
@@ -108,7 +110,8 @@ class Client:
             raise Invalid("subscribe needs at least one topic or prefix")
         await trio.lowlevel.checkpoint()
         self._dispatcher.raise_if_over()
-        inboxes, inbox = self._dispatcher.inboxes, Inbox(names, self._dispatcher.progress, narrow=narrow)
+        inboxes, bell = self._dispatcher.inboxes, Bell()
+        inbox = Inbox(names, bell.ring, narrow=narrow)
         for name in inbox.names:
             for change in self._machine.known(name):
                 if change.version > 0 and not change.deleted:
@@ -120,7 +123,7 @@ class Client:
         if new:
             self._shell.handle(Wanted(new))
         try:
-            yield Updates(inbox, self._age_of, self._machine.unreadable)
+            yield Updates(inbox, bell, self._dispatcher.progress, self._age_of, self._machine.unreadable)
         finally:
             freed = inboxes.remove(inbox)
             if narrow:
@@ -128,6 +131,7 @@ class Client:
             if freed:
                 self._shell.handle(Unwanted(freed))
             inbox.close()
+            self._dispatcher.progress.ring()
 
     # Publishing ------------------------------------------------------------------------------------------------------
 
@@ -254,7 +258,7 @@ async def count_below(client: Client, prefix: str, most: int, timeout_s: float) 
 class _Modes:
     """The iterator of `Client.modes`."""
 
-    def __init__(self, client: Client, changes: trio.lowlevel.ParkingLot) -> None:
+    def __init__(self, client: Client, changes: Bell) -> None:
         self._client = client
         self._changes = changes
         self._last: Mode | None = None
@@ -267,6 +271,6 @@ class _Modes:
         while self._client.mode == self._last:
             if self._last == "closed":
                 raise StopAsyncIteration
-            await self._changes.park()
+            await self._changes.wait()
         self._last = self._client.mode
         return self._last

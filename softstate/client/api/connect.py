@@ -17,12 +17,13 @@ from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.credentials import TokenCell
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.client.machine.state import BEAT_MS
+from softstate.client.requests.reading import Reading
 from softstate.client.shell.clock import Clock, system_clock
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import Reader
 from softstate.client.shell.shell import Shell
-from softstate.client.shell.token_provider import TokenProvider
 from softstate.client.shell.trust import opening
+from softstate.client.tokens import TokenProvider
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError
 from softstate.http_client.streams import OpenStream, open_tcp
@@ -118,7 +119,7 @@ def connect(
     if not parsed:
         raise ConfigError("connect needs the URL of at least one node")
     check_settings(push=push, codec=codec, name=name, token=token, ttl_ms=ttl_ms, beat_ms=beat_ms)
-    check_tls(tls, any(url.tls for url in parsed), own=open_stream is not None)
+    check_tls(tls, ssl.SSLContext, any(url.tls for url in parsed), own=open_stream is not None)
     open_stream = open_stream or (open_tcp if tls is None else opening(tls))
     random = random or random_module.Random()
     clock = clock or system_clock()
@@ -135,5 +136,6 @@ def connect(
     http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, cell)
     machine, dispatcher = Machine(options, random, cell), Dispatcher()
     shell = Shell(machine, dispatcher, open_stream, http, clock, provider)
-    reader = Reader(http, parsed, random, None if provider is None else shell)
+    reading = Reading(parsed, random, cell, trio.current_time, provider=provider is not None)
+    reader = Reader(http, reading, shell)
     return _Block(Client(machine, shell, dispatcher, reader, clock), shell)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import final
 
-import trio
-
 from softstate.client.api.inbox import Inboxes
 from softstate.client.api.receipt import Outcome
 from softstate.client.machine.events import (
@@ -18,6 +16,7 @@ from softstate.client.machine.events import (
     Stopped,
     TopicsUnreadable,
 )
+from softstate.client.shell.bell import Bell
 from softstate.client.shell.shell import ToApplication
 from softstate.errors import ClientClosed, SoftstateError
 
@@ -28,9 +27,9 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.inboxes = Inboxes()
-        self.progress = trio.lowlevel.ParkingLot()
+        self.progress = Bell()
         """Where tasks wait for the machine to take another event."""
-        self.mode_changes = trio.lowlevel.ParkingLot()
+        self.mode_changes = Bell()
         self._outcomes: dict[int, Outcome] = {}
         self._tickets = 0
         self._over: SoftstateError | None = None
@@ -47,7 +46,7 @@ class Dispatcher:
                 for inbox in self.inboxes.all():
                     inbox.tell(action)
                 if isinstance(action, ModeChanged):
-                    self.mode_changes.unpark_all()
+                    self.mode_changes.ring()
             case NamesDenied():
                 self.inboxes.deny(action.names, action.narrow)
             case Stopped():
@@ -55,7 +54,7 @@ class Dispatcher:
 
     def advanced(self) -> None:
         """Wake the tasks that wait for progress: the machine has taken an event and its actions were performed."""
-        self.progress.unpark_all()
+        self.progress.ring()
 
     def new_publish(self) -> tuple[int, Outcome]:
         """Choose the ticket of another publish; return it, and the outcome that will be settled for it."""
@@ -80,7 +79,8 @@ class Dispatcher:
         for outcome in self._outcomes.values():
             outcome.settle(error)
         self._outcomes.clear()
-        self.mode_changes.unpark_all()
+        self.progress.ring()
+        self.mode_changes.ring()
 
     def raise_if_over(self) -> None:
         """Raise the error that stopped the client, or `ClientClosed`."""

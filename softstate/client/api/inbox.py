@@ -6,12 +6,9 @@ however slowly the application reads. Several handles may want the same name; th
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, final
-
-import trio
 
 from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
 from softstate.errors import Denied, SoftstateError
@@ -24,12 +21,6 @@ UpdateEvent: TypeAlias = Change | Reset | ModeChanged | NodeRefused | TopicsUnre
 NAMES_SHOWN = 10
 """How many denied names an error lists."""
 
-TAKEN_MAX = 100
-"""Events that are taken in a row without letting other tasks run, if there are so many."""
-
-BUSY_S_MAX = 0.001
-"""How long events are taken without letting other tasks run, as long as there are any."""
-
 _MODE = 0
 _DAMAGED = -1
 _Key: TypeAlias = str | int | tuple[str]
@@ -38,9 +29,12 @@ _Key: TypeAlias = str | int | tuple[str]
 
 @final
 class Inbox:
-    """Holds what one handle has not taken yet. `progress` is woken with the waiting task whenever the state changes."""
+    """Holds what one handle has not taken yet.
 
-    def __init__(self, names: Iterable[str], progress: trio.lowlevel.ParkingLot, *, narrow: bool = False) -> None:
+    `wake` is called whenever there may be something to take, or to raise; it must not call back.
+    """
+
+    def __init__(self, names: Iterable[str], wake: Callable[[], None], *, narrow: bool = False) -> None:
         self.names = dict.fromkeys(names)
         self.narrow = narrow
         """Whether the names below a denied prefix that may be read take its place."""
@@ -50,39 +44,32 @@ class Inbox:
         self.closed = False
         # A plain dict that is emptied from the front looks at all that has gone before it finds its first.
         self._pending: OrderedDict[_Key, UpdateEvent] = OrderedDict()
-        self._taken = TAKEN_MAX
-        self._rested_s = -math.inf
         self._resets_pending = 0
         self._denial: Denied | None = None
         self._end: SoftstateError | None = None
-        self._waiting = trio.lowlevel.ParkingLot()
-        self._progress = progress
+        self._wake = wake
 
     # The application's side ------------------------------------------------------------------------------------------
 
-    async def take(self) -> UpdateEvent:
-        """Wait for the next event and take it. Raises StopAsyncIteration when closed, or what `raise_if_over` does.
+    def take(self) -> UpdateEvent | None:
+        """Take the next event; None if there is none yet.
 
-        Other tasks run, and cancellation is noticed, whenever it has to wait, and after `TAKEN_MAX` events or
-        `BUSY_S_MAX` without that: a pass of the scheduler for each of a million changes costs more than the changes.
+        Raises StopAsyncIteration when closed, a denial that was not raised yet, or what ended the client.
         """
-        if not self._pending or self._taken >= TAKEN_MAX or trio.current_time() - self._rested_s >= BUSY_S_MAX:
-            await trio.lowlevel.checkpoint()
-            self._taken, self._rested_s = 0, trio.current_time()
         self._raise_denial()
-        while not self._pending:
+        if not self._pending:
             if self.closed:
                 raise StopAsyncIteration
             self.raise_if_over()
-            await self._waiting.park()
-        self._taken += 1
+            return None
         event = self._pending.popitem(last=False)[1]
         self._resets_pending -= isinstance(event, Reset)
         return event
 
-    async def wait_for_progress(self) -> None:
-        """Wait until the client's knowledge, or the state of this inbox, may have changed."""
-        await self._progress.park()
+    @property
+    def pending(self) -> bool:
+        """Whether an event waits to be taken."""
+        return bool(self._pending)
 
     def raise_if_over(self) -> None:
         """Raise a denial that was not raised yet, or the error that ended the client."""
@@ -104,8 +91,7 @@ class Inbox:
         if self._resets_pending:
             self._pending.pop(change.topic, None)
         self._pending[change.topic] = change
-        if self._waiting:
-            self._waiting.unpark_all()
+        self._wake()
 
     def tell(self, event: Reset | ModeChanged | NodeRefused | TopicsUnreadable) -> None:
         """Take what became of the client."""
@@ -205,11 +191,7 @@ class Inbox:
 
     def _put(self, key: _Key, event: UpdateEvent) -> None:
         self._pending[key] = event
-        self._waiting.unpark_all()
-
-    def _wake(self) -> None:
-        self._waiting.unpark_all()
-        self._progress.unpark_all()
+        self._wake()
 
 
 @final

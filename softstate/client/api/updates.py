@@ -9,8 +9,15 @@ from typing import final
 import trio
 
 from softstate.client.api.inbox import Inbox, UpdateEvent
+from softstate.client.shell.bell import Bell
 from softstate.errors import ClientClosed
 from softstate.model import Change
+
+TAKEN_MAX = 100
+"""Events that are taken in a row without letting other tasks run, if there are so many."""
+
+BUSY_S_MAX = 0.001
+"""How long events are taken without letting other tasks run, as long as there are any."""
 
 
 @final
@@ -31,12 +38,18 @@ class Updates:
     def __init__(
         self,
         inbox: Inbox,
+        bell: Bell,
+        progress: Bell,
         age_of: Callable[[Iterable[str]], float],
         unreadable_of: Callable[[Iterable[str]], Iterable[str]] = lambda _: (),
     ) -> None:
         self._inbox = inbox
+        self._bell = bell
+        self._progress = progress
         self._age_of = age_of
         self._unreadable_of = unreadable_of
+        self._taken = TAKEN_MAX
+        self._rested_s = -math.inf
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,16 +97,31 @@ class Updates:
             self._inbox.raise_if_over()
             if self._inbox.closed:
                 raise ClientClosed("this subscription was closed")
-            await self._inbox.wait_for_progress()
+            await self._progress.wait()
 
     def __aiter__(self) -> AsyncIterator[Change]:
         return self
 
     async def __anext__(self) -> Change:
         while True:
-            event = await self._inbox.take()
+            event = await self._take()
             if isinstance(event, Change):
                 return event
+
+    async def _take(self) -> UpdateEvent:
+        """Wait for the next event and take it.
+
+        Other tasks run, and cancellation is noticed, whenever it has to wait, and after `TAKEN_MAX` events or
+        `BUSY_S_MAX` without that: a pass of the scheduler for each of a million changes costs more than the changes.
+        """
+        busy_s = trio.current_time() - self._rested_s
+        if not self._inbox.pending or self._taken >= TAKEN_MAX or busy_s >= BUSY_S_MAX:
+            await trio.lowlevel.checkpoint()
+            self._taken, self._rested_s = 0, trio.current_time()
+        while (event := self._inbox.take()) is None:
+            await self._bell.wait()
+        self._taken += 1
+        return event
 
     def events(self) -> AsyncIterator[UpdateEvent]:
         """Iterate over changes as above and, among them, what became of the client, in the order it happened.
@@ -104,18 +132,18 @@ class Updates:
         the stored records of some topics are damaged (see `unreadable`). No application has to act on any of them to
         stay correct. Both ways of iterating take from the same pending changes.
         """
-        return _Events(self._inbox)
+        return _Events(self)
 
 
 @final
 class _Events:
     """The iterator of `Updates.events`; no generator, since one that is left half-way wants to be closed."""
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
+    def __init__(self, updates: Updates) -> None:
+        self._updates = updates
 
     def __aiter__(self) -> AsyncIterator[UpdateEvent]:
         return self
 
     async def __anext__(self) -> UpdateEvent:
-        return await self._inbox.take()
+        return await self._updates._take()  # noqa: SLF001 - this module's own

@@ -1,220 +1,96 @@
-"""Plain reads over HTTP: one topic, a listing, a node's status. They take no lease and move no subscription.
-
-Each read is tried on one node after another until one answers or the time is up.
-"""
+"""The driver of generators in `softstate.client.requests`: it sends what they ask, and waits as they say."""
 
 from __future__ import annotations
 
-import itertools
-import math
-import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, final
-from urllib.parse import quote, urlencode
+from typing import Protocol, TypeVar, final
 
 import trio
 
-from softstate.client.machine.backoff import asked_s
-from softstate.client.machine.state import bars
-from softstate.client.shell.http import HttpClient, HttpFailed, Reply
-from softstate.client.shell.token_provider import Tokens
-from softstate.client.url import NodeUrl
-from softstate.errors import (
-    Behind,
-    Compacted,
-    Denied,
-    NotFound,
-    Overloaded,
-    RequestError,
-    Rewound,
-    Unauthenticated,
-    Unavailable,
-)
+from softstate.client.requests.reading import Listing, Reading
+from softstate.client.requests.reply import HttpFailed, Reply
+from softstate.client.requests.steps import AnotherToken, Ask, FirstToken, SleepUntil, Step, Steps, TimeIsUp
+from softstate.client.shell.http import HttpClient
+from softstate.errors import Unauthenticated
 from softstate.model import Change
-from softstate.position import Position
-from softstate.wire import JSON
-from softstate.wire.messages import Polled
 
 T = TypeVar("T")
-
-TRY_S_MIN = 1.0
-"""How long one node may take at least before another one is asked; more if the time that is left allows it for all."""
-
-TRY_S_MAX = 10.0
-"""How long one node may take at most. It answers within ``timeout_ms`` (5 s), even if it waits for a version."""
 
 BEHIND_S = 1.0
 """How much longer than asked a read waits that names a version: a node waits as long itself before it says `behind`."""
 
-RETRY_S_MIN = 0.01
-"""Shortest wait that a node can ask for."""
 
-RETRY_BASE_S = 0.1
-RETRY_CAP_S = 5.0
-"""A node that asked for no wait is asked again after a time from 0 to min(cap, base · 2^rounds): full jitter.
+class Tokens(Protocol):
+    """The tokens of a client with a provider, as its reads know them."""
 
-(Exponential Backoff And Jitter, AWS Architecture Blog, 2015.)
-"""
+    async def first(self) -> None:
+        """Wait until there is a token."""
 
-_TRY_ELSEWHERE = (Behind, Overloaded, Unavailable, Compacted, Rewound)
-"""Answers after which asking again makes sense; the last two cut a listing short, which then starts again."""
+    async def after(self, refused: str | None, error: Unauthenticated) -> None:
+        """Say that a node refused a token, and wait until there is another one. Raises `error` if none comes."""
 
 
-class Listing(list[Change]):
-    """A listing. Topics whose stored records are damaged are not in it, but named in `unreadable`."""
+async def drive(steps: Steps[T], http: HttpClient, tokens: Tokens | None = None) -> T:
+    """Do what a generator yields until it returns, and return that; raises what it raises. Safe to cancel."""
+    try:
+        step = next(steps)
+        while True:
+            reply: Reply | None = None
+            failure: HttpFailed | Unauthenticated | None = None
+            try:
+                reply = await _do(step, http, tokens)
+            except (HttpFailed, Unauthenticated) as error:
+                failure = error
+            step = steps.send(reply) if failure is None else steps.throw(failure)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
 
-    unreadable: tuple[str, ...] = ()
+
+async def _do(step: Step, http: HttpClient, tokens: Tokens | None) -> Reply | None:
+    match step:
+        case Ask():
+            return await http.ask(step)
+        case SleepUntil():
+            await trio.sleep_until(step.at)
+        case FirstToken():
+            assert tokens is not None, "only reads of a client with a provider wait for a token"
+            await tokens.first()
+        case AnotherToken():
+            assert tokens is not None, "only reads of a client with a provider wait for a token"
+            await tokens.after(step.refused, step.error)
+    return None
 
 
 @final
 class Reader:
     """Reads through any of several nodes."""
 
-    def __init__(
-        self, http: HttpClient, urls: Sequence[NodeUrl], random: random.Random, tokens: Tokens | None = None
-    ) -> None:
+    def __init__(self, http: HttpClient, reading: Reading, tokens: Tokens | None = None) -> None:
         self._http = http
+        self._reading = reading
         self._tokens = tokens
-        self._urls = urls
-        self._random = random
-        self._at = 0
 
     async def get(self, topic: str, at_least: int | None, timeout_s: float) -> Change | None:
         """Return the state of a topic: a tombstone, if the node knows one; None if it knows nothing."""
-        path = "/v1/topics/" + quote(topic, safe="/")
-        if at_least is not None:
-            path += f"?at_least={at_least}"
-
-        async def read(url: NodeUrl, timeout_s: float) -> Change | None:
-            reply = await self._http.request(url, "GET", path, timeout_s=timeout_s)
-            version = _version(reply)
-            try:
-                value = reply.decode(object)
-            except NotFound as missing:
-                version = missing.version if version is None else version
-                return None if version is None else Change(topic, version, deleted=True)
-            if version is None:
-                raise HttpFailed(f"{url} answered without an ETag")
-            return Change(topic, version, value)
-
-        return await self._ask(read, timeout_s if at_least is None else timeout_s + BEHIND_S)
+        timeout_s = timeout_s if at_least is None else timeout_s + BEHIND_S
+        return await self._within(timeout_s, self._reading.get(topic, at_least, timeout_s))
 
     async def listing(self, prefix: str, timeout_s: float) -> Listing:
         """Return every topic below a prefix that has a value, in order of their names."""
-
-        async def read(url: NodeUrl, timeout_s: float) -> Listing:
-            found: dict[str, Change] = {}
-            damaged: dict[str, None] = {}
-            query, cursors = {"prefix": prefix}, set[str]()
-            while True:
-                path = "/v1/topics?" + urlencode(query)
-                page = (await self._http.request(url, "GET", path, timeout_s=timeout_s)).decode(Polled)
-                for change in page.changes:
-                    if change.topic not in found or found[change.topic].version < change.version:
-                        found[change.topic] = change
-                    damaged.pop(change.topic, None)
-                for topic in page.unreadable:
-                    damaged[topic] = None
-                    found.pop(topic, None)
-                if not page.more:
-                    listed = Listing(sorted((each for each in found.values() if not each.deleted), key=_topic))
-                    listed.unreadable = tuple(sorted(damaged))
-                    return listed
-                if page.cursor is None or page.cursor in cursors:
-                    raise HttpFailed(f"{url} announced another page without saying where it begins")
-                cursors.add(page.cursor)
-                query["cursor"] = page.cursor
-
-        return await self._ask(read, timeout_s)
+        return await self._within(timeout_s, self._reading.listing(prefix, timeout_s))
 
     async def count(self, prefix: str, most: int, timeout_s: float) -> int:
         """Count the topics below a prefix that have a value, up to `most`, which has to fit into one page."""
-
-        async def read(url: NodeUrl, timeout_s: float) -> int:
-            path = "/v1/topics?" + urlencode({"prefix": prefix, "limit": most})
-            page = (await self._http.request(url, "GET", path, timeout_s=timeout_s)).decode(Polled)
-            return most if page.more else len(page.changes) + len(page.unreadable)
-
-        return await self._ask(read, timeout_s)
+        return await self._within(timeout_s, self._reading.count(prefix, most, timeout_s))
 
     async def status(self, timeout_s: float) -> dict[str, object]:
         """Return a node's own account of what it holds."""
+        return await self._within(timeout_s, self._reading.status(timeout_s))
 
-        async def read(url: NodeUrl, timeout_s: float) -> dict[str, object]:
-            reply = await self._http.request(url, "GET", "/v1/status", timeout_s=timeout_s, accept=JSON.content_type)
-            return reply.decode(dict)
-
-        return await self._ask(read, timeout_s)
-
-    async def _ask(self, read: Callable[[NodeUrl, float], Awaitable[T]], timeout_s: float) -> T:
-        """Try the nodes in turn, beginning with the one that answered last.
-
-        A try may take what is left of the time, divided by the nodes left in this round, so that a silent node leaves
-        the others theirs. A node that said when to come back is not asked before (P-CLI-5). One that refuses the name
-        by which it was called is passed over; if all do, that is raised. One that refuses the token is asked again with
-        another, if there is a provider of them.
-        """
-        last: RequestError | HttpFailed = HttpFailed("none of them was reached")
-        count, first = len(self._urls), self._at
-        free_s, refusing = [-math.inf] * count, set[int]()
-        ends_s = trio.current_time() + timeout_s
+    async def _within(self, timeout_s: float, steps: Steps[T]) -> T:
         with trio.move_on_after(timeout_s):
-            for rounds in itertools.count():
-                for number in range(count):
-                    at = (first + number) % count
-                    now = trio.current_time()
-                    if now < free_s[at]:
-                        continue
-                    left_s = (ends_s - now) / (count - number)
-                    try:
-                        answer = await self._read(read, self._urls[at], min(max(left_s, TRY_S_MIN), TRY_S_MAX))
-                    except Denied as error:
-                        refusing.add(at)
-                        if not bars(error) or len(refusing) == count:
-                            raise
-                        last, told_ms = error, error.retry_ms
-                    except (*_TRY_ELSEWHERE, HttpFailed) as error:
-                        refusing.discard(at)
-                        if not (isinstance(last, Behind) and isinstance(error, HttpFailed)):
-                            last = error  # that a node is behind says more than that another one is silent
-                        told_ms = error.retry_ms if isinstance(error, RequestError) else None
-                    except RequestError:
-                        self._at = at
-                        raise
-                    else:
-                        self._at = at
-                        return answer
-                    free_s[at] = trio.current_time() + self._wait_s(told_ms, rounds)
-                await trio.sleep_until(min(free_s))
-        if isinstance(last, RequestError):
-            raise last
-        raise Unavailable(f"no node answered within {timeout_s:g} s; the last one: {last}")
-
-    async def _read(self, read: Callable[[NodeUrl, float], Awaitable[T]], url: NodeUrl, timeout_s: float) -> T:
-        """Read from one node; once more for each token that the provider gives for one that the node refuses."""
-        if self._tokens is None:
-            return await read(url, timeout_s)
-        await self._tokens.first()
-        while True:
-            presented = self._http.cell.token
-            try:
-                return await read(url, timeout_s)
-            except Unauthenticated as error:
-                await self._tokens.after(presented, error)
-
-    def _wait_s(self, told_ms: int | None, rounds: int) -> float:
-        if told_ms is not None:
-            return max(asked_s(told_ms), RETRY_S_MIN)
-        return self._random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2.0 ** min(rounds, 16)))
-
-
-def _topic(change: Change) -> str:
-    return change.topic
-
-
-def _version(reply: Reply) -> int | None:
-    """Read the version from an ETag, ``"epoch.lineage.version+cbor"``; None if there is none that can be read."""
-    tag = reply.header("etag")
-    named = "" if tag is None else tag.removeprefix("W/").strip('"')
-    position = Position.parse(named.removesuffix("+json").removesuffix("+cbor"))
-    return None if position is None else position.revision
+            return await drive(steps, self._http, self._tokens)
+        try:
+            steps.throw(TimeIsUp())
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        raise AssertionError("a read ends when its time is up")

@@ -20,6 +20,7 @@ from typing import Protocol, TypeAlias, final
 
 import trio
 
+from softstate.client.jumps import JumpDetector
 from softstate.client.machine.events import (
     Abandon,
     Action,
@@ -53,10 +54,14 @@ from softstate.client.machine.events import (
     TopicsUnreadable,
 )
 from softstate.client.machine.state import Statistics
-from softstate.client.shell.clock import Clock, JumpDetector
-from softstate.client.shell.http import POLL_PATH, HttpClient, HttpFailed
-from softstate.client.shell.token_provider import TokenProvider, TokenRequest, fetch_token
+from softstate.client.requests import posting
+from softstate.client.requests.reply import HttpFailed
+from softstate.client.shell.clock import Clock
+from softstate.client.shell.http import HttpClient
+from softstate.client.shell.reader import drive
+from softstate.client.shell.token_provider import fetch_token
 from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
+from softstate.client.tokens import TokenProvider, TokenRequest
 from softstate.client.url import NodeUrl, parse_url
 from softstate.errors import Invalid, RequestError, SoftstateError, Unauthenticated, Unsupported
 from softstate.http_client.streams import OpenStream
@@ -64,7 +69,7 @@ from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire import Codec
 from softstate.wire.levels import fit
-from softstate.wire.messages import Batch, BatchResult, BatchResults, ClientMessage, Polled, Welcome
+from softstate.wire.messages import ClientMessage, Welcome
 
 SEND_QUEUE_MAX = 4_096
 """Messages that may wait to be written to one connection. A node that takes none for so long is given up."""
@@ -296,7 +301,7 @@ class Shell:
             await self._http.aclose()
 
     async def _keep_time(self) -> None:
-        jumps = JumpDetector(self._clock)
+        jumps = JumpDetector(self._clock.now(), trio.current_time())
         while not self._closed:
             self._comparing = self._machine.mode not in _IDLE
             self._waking_at = self._machine.deadline()
@@ -304,7 +309,7 @@ class Shell:
             self._wake = trio.Event()
             with trio.move_on_after(min(wait_s, JUMP_CHECK_S) if self._comparing else wait_s):
                 await self._wake.wait()
-            if jumps.jumped() and self._comparing:
+            if jumps.jumped(self._clock.now(), trio.current_time()) and self._comparing:
                 await self._http.drop_idle()  # their ends may have been lost in sleep
                 self.handle(Jumped())
             if self._clock.now() >= self._machine.deadline():
@@ -332,7 +337,7 @@ class Shell:
                 connection.conn, error.reason, error.status, error.retry_ms, error.error, unsent=error.unsent
             )
         connection.opened = True
-        connection.level = self._http.level(url)
+        connection.level = self._http.levels.of(url)
         try:
             self._report(connection, Connected(connection.conn))
             nursery.start_soon(self._write, connection, websocket)
@@ -358,7 +363,7 @@ class Shell:
             return  # an operation of a later protocol, which by its rules cannot matter to us
         if isinstance(message, Welcome):
             connection.level = message.level
-            self._http.told_level(url, message.level)
+            self._http.levels.told(url, message.level)
         self._report(connection, Arrived(connection.conn, message))
 
     def _report(self, connection: _Connection, event: Event) -> None:
@@ -387,9 +392,11 @@ class Shell:
         with scope:
             try:
                 if isinstance(action, SendPoll):
-                    answer = PollAnswered(action.request, await self._poll(action))
+                    page = await drive(posting.poll(action, self.codec, self._http.levels), self._http)
+                    answer = PollAnswered(action.request, page)
                 else:
-                    answer = PublishAnswered(action.request, await self._publish(action))
+                    results = await drive(posting.publish(action, self.codec, self._http.levels), self._http)
+                    answer = PublishAnswered(action.request, results)
             except RequestError as error:
                 answer = RequestFailed(action.request, str(error), error)
             except HttpFailed as failure:
@@ -425,26 +432,3 @@ class Shell:
             await self._token_changed.wait()
         if self._http.cell.token == refused:
             raise error
-
-    async def _poll(self, action: SendPoll) -> Polled:
-        url = parse_url(action.url)
-        body = self.codec.dumps(fit(action.message, self._http.level(url)))
-        reply = await self._http.request(url, "POST", POLL_PATH, body=body, timeout_s=action.timeout_s)
-        if reply.status == Invalid.http_status:
-            # The refusal itself may tell a lower level than the URL told before: then the poll is another one.
-            fitting = self.codec.dumps(fit(action.message, self._http.level(url)))
-            if fitting != body:
-                reply = await self._http.request(url, "POST", POLL_PATH, body=fitting, timeout_s=action.timeout_s)
-        return reply.decode(Polled)
-
-    async def _publish(self, action: SendPublish) -> list[BatchResult]:
-        url = parse_url(action.url)
-        level = self._http.level(url)
-        changes = [fit(change, level) or change for change in action.changes]
-        batch = Batch(changes, action.publisher, action.seq, action.settled)
-        body = self.codec.dumps(fit(batch, level))
-        reply = await self._http.request(url, "POST", "/v1/publish", body=body, timeout_s=action.timeout_s, once=True)
-        results = reply.decode(BatchResults).results
-        if len(results) != len(action.changes):
-            raise HttpFailed(f"{url} answered {len(action.changes)} publishes with {len(results)} results")
-        return results

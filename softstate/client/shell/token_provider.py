@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from collections.abc import Awaitable
 
 import trio
 
 from softstate.client.machine.events import TokenFailed, TokenGot
-from softstate.errors import Denied, Unauthenticated, Unavailable
+from softstate.client.tokens import TokenProvider, TokenRequest, is_token
+from softstate.errors import Denied, Unavailable
 from softstate.wire.messages import TOKEN_CHARS_MAX
 
 FETCH_S_MAX = 30.0
 """How long one call of a provider may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """The reason why a token is wanted, for a provider of tokens.
-
-    `rejected` is the check that refused the last one, such as ``expired`` or ``signature``: one that keeps tokens has
-    to get another then. None: there was none, or it ends soon. `attempt` counts the calls since a node took a token,
-    from 0.
-    """
-
-    rejected: str | None = None
-    attempt: int = 0
-
-
-class Tokens(Protocol):
-    """The tokens of a client with a provider, as its reads know them."""
-
-    async def first(self) -> None:
-        """Wait until there is a token."""
-
-    async def after(self, refused: str | None, error: Unauthenticated) -> None:
-        """Say that a node refused a token, and wait until there is another one. Raises `error` if none comes."""
-
-
-TokenProvider: TypeAlias = Callable[[TokenRequest], Awaitable[str | None]]
-"""Returns a token; None, or `softstate.Denied`, if there will be none any more. Any other error: it is asked again."""
-
-
-def is_token(token: object) -> bool:
-    """Tell whether this can be a token: printable ASCII, of 8,192 characters at most."""
-    return isinstance(token, str) and token.isascii() and token.isprintable() and 0 < len(token) <= TOKEN_CHARS_MAX
-
-
-def takes_request(provider: object) -> bool:
-    """Tell whether this can be called with a `TokenRequest`, as far as can be seen before it is."""
-    if not callable(provider):
-        return False
-    try:
-        inspect.signature(provider).bind(TokenRequest())
-    except TypeError:
-        return False
-    except ValueError:
-        pass  # it is written in C, and shows no signature
-    return True
 
 
 async def fetch_token(provider: TokenProvider, number: int, request: TokenRequest) -> TokenGot | TokenFailed:

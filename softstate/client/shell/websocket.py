@@ -8,13 +8,14 @@ on the wire.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast, final
+from typing import cast, final
 
 import h11
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
+from softstate.client.requests.reply import ERROR_CHARS_MAX, retry_after_ms
 from softstate.client.shell.trust import mistrust
 from softstate.client.url import NodeUrl
 from softstate.errors import ERRORS_BY_CODE, Invalid, RequestError
@@ -27,12 +28,6 @@ MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 
 CLOSE_TIMEOUT_S = 1.0
 """How long the closing handshake may take before the stream is simply closed."""
-
-ERROR_CHARS_MAX = 1024
-"""Longest error message taken over from a response: a node's own are shorter, and logs must not grow with others."""
-
-RETRY_AFTER_S_MAX = 3_600
-"""Longest Retry-After that is believed."""
 
 NO_CLOSE_CODE = (1005, 1006)
 """Codes that stand for the absence of one (RFC 6455 section 7.4.1)."""
@@ -68,17 +63,6 @@ class Gone(Exception):
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
-
-
-def retry_after_ms(headers: Any) -> int | None:
-    """Read Retry-After from (name, value) pairs of bytes, in milliseconds; None if absent, or given as a date.
-
-    A date would need the wall clock, of which this client otherwise knows nothing.
-    """
-    for name, value in headers:
-        if name.lower() == b"retry-after" and value.isdigit():
-            return min(int(value[:9]), RETRY_AFTER_S_MAX) * 1000
-    return None
 
 
 @final

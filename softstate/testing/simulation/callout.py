@@ -13,7 +13,7 @@ import trio
 
 from softstate.auth.authority import RulesAuthority
 from softstate.auth.policy_file import read_policy
-from softstate.client.shell.token_provider import TokenProvider, TokenRequest
+from softstate.client.tokens import TokenProvider, TokenRequest
 from softstate.server.auth.callout import CalloutShell
 from softstate.server.bulkhead import Bulkhead
 from softstate.testing.network.network import SimNetwork

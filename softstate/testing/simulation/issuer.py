@@ -21,7 +21,7 @@ from softstate.auth.open_authority import OnLost, unheeded
 from softstate.auth.patterns import pattern_of
 from softstate.auth.presented import Credentials
 from softstate.auth.revocations import Revocation, Revocations
-from softstate.client.shell.token_provider import TokenProvider, TokenRequest
+from softstate.client.tokens import TokenProvider, TokenRequest
 from softstate.model import Record
 from softstate.testing.trace import KeyReplaced, RightsChanged, TokenIssued, Trace
 

@@ -8,7 +8,7 @@ import pytest
 
 from softstate.cli.options.credentials import CA_VARIABLE, Presented
 from softstate.cli.options.nodes import Reached, connected
-from softstate.client.shell.token_provider import TokenRequest
+from softstate.client.tokens import TokenRequest
 from softstate.errors import ConfigError
 
 

@@ -8,9 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from softstate.client.api.inbox import BUSY_S_MAX, TAKEN_MAX, Inbox, Inboxes
-from softstate.client.api.updates import Updates
+from softstate.client.api.inbox import Inbox, Inboxes
+from softstate.client.api.updates import BUSY_S_MAX, TAKEN_MAX, Updates
 from softstate.client.machine.events import ModeChanged, Reset
+from softstate.client.shell.bell import Bell
 from softstate.errors import ClientClosed, Denied, Unauthenticated
 from softstate.model import Change
 from softstate.position import Position
@@ -19,8 +20,13 @@ from tests.kit.scripted_node import HERE
 
 
 def handle(*names: str, age_s: float = 0.0) -> tuple[Inbox, Updates]:
-    inbox = Inbox(names, trio.lowlevel.ParkingLot())
-    return inbox, Updates(inbox, lambda _: age_s)
+    bell = Bell()
+    inbox = Inbox(names, bell.ring)
+    return inbox, Updates(inbox, bell, bell, lambda _: age_s)
+
+
+def silent() -> None:
+    """Wake nobody."""
 
 
 async def test_a_newer_change_takes_the_place_of_the_older(autojump_clock: MockClock) -> None:
@@ -121,8 +127,8 @@ async def closing(inbox: Inbox) -> None:
 
 
 def test_each_inbox_gets_a_change_once() -> None:
-    inboxes, parked = Inboxes(), trio.lowlevel.ParkingLot()
-    inbox, other = (Inbox(names, parked) for names in (("/", "a/", "a/b"), ("a/", "c")))
+    inboxes = Inboxes()
+    inbox, other = (Inbox(names, silent) for names in (("/", "a/", "a/b"), ("a/", "c")))
     assert inboxes.add(inbox) == ["/", "a/", "a/b"]
     assert inboxes.add(other) == ["c"]
     inboxes.deliver([Change("a/b", 1)])
@@ -132,18 +138,18 @@ def test_each_inbox_gets_a_change_once() -> None:
     inboxes.deliver([Change("z", 1)])
 
 
-async def test_a_denied_prefix_says_what_may_be_read_below_it() -> None:
-    inboxes, parked = Inboxes(), trio.lowlevel.ParkingLot()
-    inbox = Inbox(("a/", "b"), parked)
+def test_a_denied_prefix_says_what_may_be_read_below_it() -> None:
+    inboxes = Inboxes()
+    inbox = Inbox(("a/", "b"), silent)
     inboxes.add(inbox)
     inboxes.deny(["a/", "b"], {"a/": ["a/x/", "a/y"]})
     with pytest.raises(Denied, match=r"limits: 'a/', 'b'; you may read 'a/x/', 'a/y': subscribe to that"):
-        await inbox.take()
+        inbox.take()
 
 
-async def test_an_inbox_that_narrows_is_on_what_may_be_read_below_a_denied_prefix() -> None:
-    inboxes, parked = Inboxes(), trio.lowlevel.ParkingLot()
-    inbox, other = Inbox(("a/", "b/"), parked, narrow=True), Inbox(("a/", "a/y"), parked)
+def test_an_inbox_that_narrows_is_on_what_may_be_read_below_a_denied_prefix() -> None:
+    inboxes = Inboxes()
+    inbox, other = Inbox(("a/", "b/"), silent, narrow=True), Inbox(("a/", "a/y"), silent)
     inboxes.add(inbox)
     inboxes.add(other)
     assert inboxes.narrowing() == {"a/", "b/"}
@@ -152,13 +158,13 @@ async def test_an_inbox_that_narrows_is_on_what_may_be_read_below_a_denied_prefi
     assert (tuple(inbox.names), inbox.denied) == (("b/", "a/x/", "a/y"), ["a/"])
     assert inboxes.narrowing() == {"a/x/", "b/"}
     inboxes.deliver([Change("a/x/2", 3), Change("a/y", 4), Change("a/z", 5)])
-    assert [(await inbox.take()).topic for _ in range(3)] == ["a/x/1", "a/x/2", "a/y"]  # type: ignore[union-attr]
+    assert [inbox.take().topic for _ in range(3)] == ["a/x/1", "a/x/2", "a/y"]  # type: ignore[union-attr]
     with pytest.raises(Denied, match="'a/'"):
-        await other.take()
+        other.take()
     # A prefix below which there is nothing to read is denied as ever.
     inboxes.deny(["b/", "a/x/"], {"a/x/": ["a/x/2"]})
     with pytest.raises(Denied, match=r"limits: 'a/', 'b/', 'a/x/'; you may read 'a/x/2'"):
-        await inbox.take()
+        inbox.take()
     assert inboxes.remove(other) == []
     assert inboxes.remove(inbox) == ["a/y", "a/x/2"]
 
@@ -222,19 +228,19 @@ async def test_slow_work_on_each_change_lets_other_tasks_run_after_each() -> Non
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other)
         for _ in range(10):
-            inbox._rested_s -= BUSY_S_MAX  # as if that had passed since other tasks ran
+            updates._rested_s -= BUSY_S_MAX  # as if that had passed since other tasks ran
             await anext(updates)
         assert turns >= 9
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_pending_of_a_denied_name_alone_is_dropped() -> None:
+def test_what_is_pending_of_a_denied_name_alone_is_dropped() -> None:
     """Nothing would tell of a later change: found by a random world with permissions, seed 1107."""
-    inboxes, inbox = Inboxes(), Inbox(("/", "a"), trio.lowlevel.ParkingLot())
+    inboxes, inbox = Inboxes(), Inbox(("/", "a"), silent)
     inboxes.add(inbox)
     inboxes.deliver([Change("a", 1), Change("b", 2)])
     inboxes.deny(["/"])
     with pytest.raises(Denied):
-        await inbox.take()
-    assert await inbox.take() == Change("a", 1)
-    assert not inbox._pending
+        inbox.take()
+    assert inbox.take() == Change("a", 1)
+    assert not inbox.pending

@@ -3,8 +3,9 @@ import trio
 from trio.testing import MockClock
 
 from softstate.client.machine.credentials import TokenCell
+from softstate.client.requests.reply import HttpFailed, Reply
 from softstate.client.shell import http as http_module
-from softstate.client.shell.http import IDLE_CONNECTIONS_MAX, IDLE_S_MAX, HttpClient, HttpFailed, Reply
+from softstate.client.shell.http import IDLE_CONNECTIONS_MAX, IDLE_S_MAX, HttpClient
 from softstate.client.url import parse_url
 from softstate.errors import (
     Behind,

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from softstate.client.machine.events import Connect, ConnectFailed, PollAnswered, RequestFailed, SendPoll
-from softstate.client.shell.http import IDLE_CONNECTIONS_MAX, HttpClient, HttpFailed
+from softstate.client.requests.reply import HttpFailed
+from softstate.client.shell.http import IDLE_CONNECTIONS_MAX, HttpClient
 from softstate.client.url import parse_url
 from softstate.wire import CBOR
 from softstate.wire.messages import Poll, Polled

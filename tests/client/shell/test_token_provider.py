@@ -8,7 +8,8 @@ from trio.testing import MockClock
 
 from softstate.client.api.connect import connect
 from softstate.client.machine.events import TokenFailed, TokenGot
-from softstate.client.shell.token_provider import TokenRequest, fetch_token, takes_request
+from softstate.client.shell.token_provider import fetch_token
+from softstate.client.tokens import TokenRequest, takes_request
 from softstate.errors import ConfigError, Denied
 
 

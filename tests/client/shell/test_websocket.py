@@ -4,16 +4,9 @@ from trio.testing import MockClock
 from trio_websocket import WebSocketConnection
 from wsproto.utilities import generate_accept_token
 
+from softstate.client.requests.reply import RETRY_AFTER_S_MAX, retry_after_ms
 from softstate.client.shell import websocket as transport
-from softstate.client.shell.websocket import (
-    CLOSE_TIMEOUT_S,
-    RETRY_AFTER_S_MAX,
-    Gone,
-    HandshakeFailed,
-    WebSocket,
-    open_websocket,
-    retry_after_ms,
-)
+from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
 from softstate.client.url import parse_url
 from softstate.wire import CBOR, JSON, Codec
 from tests.kit.scripted_node import Answer, ScriptedNode

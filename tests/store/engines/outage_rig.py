@@ -15,7 +15,8 @@ import softstate
 from softstate import Change, Reset
 from softstate.client.api.client import Client
 from softstate.client.api.updates import Updates
-from softstate.client.shell.http import HttpClient, Reply
+from softstate.client.requests.reply import Reply
+from softstate.client.shell.http import HttpClient
 from softstate.client.url import parse_url
 from softstate.http_client.streams import open_tcp
 from softstate.model import Mode, Value

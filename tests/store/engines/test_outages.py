@@ -10,7 +10,7 @@ import trio
 
 from softstate.client.api.client import Client
 from softstate.client.api.receipt import Receipt
-from softstate.client.shell.http import Reply
+from softstate.client.requests.reply import Reply
 from softstate.testing.conformance.stage import put
 from softstate.wire import JSON
 from tests.store.engines.outage_rig import (

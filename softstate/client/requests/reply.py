@@ -1,0 +1,104 @@
+"""The answers of nodes over HTTP: what a status and a body mean, also if no node wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar, final
+
+from softstate.errors import ERRORS_BY_CODE, Invalid, Overloaded, RequestError, SoftstateError, Unavailable
+from softstate.http_client.exchange import QUOTE_CHARS_MAX, Response
+from softstate.position import Position
+from softstate.wire import CBOR, JSON, Codec
+from softstate.wire.messages import Error
+
+T = TypeVar("T")
+
+ERROR_CHARS_MAX = 1024
+"""Longest error message taken over from a response: a node's own are shorter, and logs must not grow with others."""
+
+RETRY_AFTER_S_MAX = 3_600
+"""Longest Retry-After that is believed."""
+
+
+class HttpFailed(SoftstateError):
+    """No usable response: unreachable, broken off, too slow, too large, or not softstate. `str` says which.
+
+    `unsent`: no connection came to be, so no node has seen the request. `error` tells what to do, if that is known.
+    """
+
+    def __init__(self, message: str, *, unsent: bool = False, error: RequestError | None = None) -> None:
+        super().__init__(message)
+        self.unsent = unsent
+        self.error = error
+
+
+@final
+class Reply(Response):
+    """A node's response, read to its end."""
+
+    __slots__ = ()
+
+    def decode(self, kind: type[T]) -> T:
+        """Read the body of a good response (2xx) as `kind`.
+
+        Raises the `RequestError` that a node answered with, or `HttpFailed` if no node wrote this response.
+        """
+        if not 200 <= self.status < 300:
+            raise self.error()
+        try:
+            return self._codec().loads(self.body, kind)
+        except Invalid as error:
+            raise HttpFailed(f"the response cannot be understood: {error.message}") from None
+
+    def error(self) -> RequestError | HttpFailed:
+        """Return the error that this response stands for."""
+        retry_ms = retry_after_ms(self.headers)
+        try:
+            error = self._codec().loads(self.body, Error)
+        except Invalid:
+            return self._foreign_error(retry_ms)
+        kind = ERRORS_BY_CODE.get(error.code)
+        message = error.message[:ERROR_CHARS_MAX]
+        if kind is None:
+            return HttpFailed(f"the node answered {self.status}, {error.code[:QUOTE_CHARS_MAX]}: {message}")
+        if error.retry_ms is not None:
+            retry_ms = error.retry_ms
+        return kind(
+            message,
+            retry_ms=retry_ms,
+            current=error.current,
+            position=error.position,
+            why=error.why,
+            version=error.version,
+        )
+
+    def _foreign_error(self, retry_ms: int | None) -> RequestError | HttpFailed:
+        # A proxy answered in a node's place. Only its request to wait for a while is of use here.
+        text = f"HTTP status {self.status} without an error that softstate knows: a proxy may have answered"
+        if self.status == Overloaded.http_status:
+            return Overloaded(text, retry_ms=retry_ms)
+        if self.status == Unavailable.http_status:
+            return Unavailable(text, retry_ms=retry_ms)
+        return HttpFailed(text)
+
+    def _codec(self) -> Codec:
+        return CBOR if (self.header("content-type") or "").startswith(CBOR.content_type) else JSON
+
+
+def retry_after_ms(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Read Retry-After, in milliseconds; None if absent, or given as a date.
+
+    A date would need the wall clock, of which this client otherwise knows nothing.
+    """
+    for name, value in headers:
+        if name.lower() == b"retry-after" and value.isdigit():
+            return min(int(value[:9]), RETRY_AFTER_S_MAX) * 1000
+    return None
+
+
+def version_of(reply: Reply) -> int | None:
+    """Read the version from an ETag, ``"epoch.lineage.version+cbor"``; None if there is none that can be read."""
+    tag = reply.header("etag")
+    named = "" if tag is None else tag.removeprefix("W/").strip('"')
+    position = Position.parse(named.removesuffix("+json").removesuffix("+cbor"))
+    return None if position is None else position.revision
