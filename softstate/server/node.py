@@ -48,6 +48,7 @@ from softstate.server.observe.status import lease_counts, outbox_counts, store_c
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.terms import CurrentTerms
+from softstate.server.watched_poll import WatchedPoll
 from softstate.server.websocket.beats import Beats
 from softstate.server.websocket.connection import Connection
 from softstate.server.websocket.parts import Parts
@@ -66,27 +67,6 @@ log = structlog.get_logger("softstate.node")
 
 TOLD_PER_TURN = 32
 """Connections that are told in one turn of the loop that their leases or sessions are over: 40 to 120 us each."""
-
-
-class WatchedPoll:
-    """A poll over HTTP while it is measured. Implements `softstate.server.services.PollWatch`."""
-
-    __slots__ = ("_asker", "_measured", "_node")
-
-    def __init__(self, node: Node, asker: Asker | None) -> None:
-        self._node = node
-        self._asker = asker
-        self._measured = MeasuredRequest(node.polls)
-        self._measured.works(trio.current_time())
-
-    def answered(self, wait_ms: int | None = None) -> int:
-        """See `PollWatch.answered`."""
-        self._measured.served(trio.current_time())
-        return self._node.next_poll_ms(self._asker, wait_ms) if self._asker else self._node.terms().poll.every_ms
-
-    def left(self) -> None:
-        """See `PollWatch.left`."""
-        self._measured.left(trio.current_time())
 
 
 class Node:
@@ -298,19 +278,11 @@ class Node:
 
     def watch_poll(self, *, again: bool) -> WatchedPoll:
         """Begin to measure a poll over HTTP; with `again`, expect its connection to poll again."""
-        return WatchedPoll(self, ASKER.get() if again else None)
+        return WatchedPoll(self.terms, ASKER.get() if again else None)
 
     def next_poll_ms(self, asker: Asker, wait_ms: int | None = None) -> int:
-        """Return after how many milliseconds a client is to poll again, and expect that it does.
-
-        One that waits for news comes again as soon as the node can serve all that poll; it is expected until its wait
-        is over.
-        """
-        poll = self.terms().poll
-        next_ms = poll.every_ms if wait_ms is None else poll.spread_ms
-        expected_ms = next_ms + (wait_ms or 0)
-        asker.expected = self.expected_polls.expect(trio.current_time(), expected_ms, asker.expected)
-        return next_ms
+        """See `CurrentTerms.next_poll_ms`."""
+        return self.terms.next_poll_ms(asker, wait_ms)
 
     # Running --------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import trio
 from softstate.lease import LeaseTable
 from softstate.model import Durability
 from softstate.server.config import ServerConfig
+from softstate.server.storage.asker import Asker
 from softstate.session import ExpectedPolls, NodeTerms, ServiceRate, advise
 from softstate.store import Store
 from softstate.wire.messages import Limits
@@ -53,6 +54,18 @@ class CurrentTerms:
         if kept is None or kept[0] != changing:
             kept = self._kept = changing, self._work_out(clients, polling, durability)
         return kept[1]
+
+    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None) -> int:
+        """Return after how many milliseconds a client is to poll again, and expect that it does.
+
+        One that waits for news comes again as soon as the node can serve all that poll; it is expected until its wait
+        is over.
+        """
+        poll = self().poll
+        next_ms = poll.every_ms if wait_ms is None else poll.spread_ms
+        expected_ms = next_ms + (wait_ms or 0)
+        asker.expected = self.expected_polls.expect(trio.current_time(), expected_ms, asker.expected)
+        return next_ms
 
     def _work_out(self, clients: int, polling: int, durability: Durability) -> NodeTerms:
         config = self._config
