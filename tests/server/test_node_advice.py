@@ -19,7 +19,7 @@ from softstate.errors import Rewound, Unavailable
 from softstate.model import Page, Query
 from softstate.server import Node, ServerConfig
 from softstate.server.bulkhead import Bulkhead
-from softstate.server.http import poll_routes
+from softstate.server.http import begun_poll
 from softstate.server.storage.reads import StoreReads
 from softstate.session.load_advice import LOAD, POLL_MS, PRIOR_S, SPREAD_MS_MIN
 from softstate.store.base import Write
@@ -258,8 +258,10 @@ async def test_no_poll_stays_in_progress_that_meets_a_bug(
     where: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = {
-        "submit": (StoreReads, "submit"), "answer": (poll_routes, "encode_by_turns"), "encode": (poll_routes, "_reply"),
-    }  # fmt: skip
+        "submit": (StoreReads, "submit"),
+        "answer": (begun_poll, "encode_by_turns"),
+        "encode": (begun_poll, "reply_page"),
+    }
     monkeypatch.setattr(*broken[where], lambda *_: 1 / 0)
     async with running(strict=False) as rig:
         await fill(rig)
