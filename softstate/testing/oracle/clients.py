@@ -16,6 +16,7 @@ from softstate.testing.trace import (
     ChangeDelivered,
     ClientEnded,
     HistoryReplaced,
+    LeasesDropped,
     NamesDenied,
     RecordDamaged,
     ResetDelivered,
@@ -59,10 +60,15 @@ class ClientChecks:
         self._findings = findings
         self._handles: dict[tuple[str, int], _Handle] = {}
         self._damaged: set[str] = set()
+        self._dropped_at: dict[str, float] = {}
 
     def damaged(self, event: RecordDamaged) -> None:
         """Record that a topic is unreadable, or will be where a backup from now is restored."""
         self._damaged.add(event.topic)
+
+    def dropped(self, event: LeasesDropped) -> None:
+        """Record that a node forgot the leases of clients whose connections live on."""
+        self._dropped_at.update(dict.fromkeys(event.clients, event.at_s))
 
     def subscribed(self, event: Subscribed) -> None:
         """Record a new handle."""
@@ -139,8 +145,9 @@ class ClientChecks:
         Exempt from B: the time of a store fault and a minute after it (nothing is certified then), infinite ages (a
         name just added), and the first seconds after a client stood still or its clock jumped. The bound is that of
         renewals once a clock is off by more than 1 %, since beats prove nothing then; after one has jumped, until a
-        renewal tells what it reads; and for a client that has read slowly, since all that comes through is a sign of
-        life, and beats wait behind it.
+        renewal tells what it reads; for a client that has read slowly, since all that comes through is a sign of
+        life, and beats wait behind it; and after a node has forgotten its lease, but not its connection: then answers
+        to its publishes are signs of life, without beats (P-BEAT-7).
         """
         handle = self._handles.get((event.client, event.handle))
         if handle is None or not self._histories.all:
@@ -189,7 +196,7 @@ class ClientChecks:
         faults = self._faults
         if faults.has_read_slowly(event.client) or faults.clock_jumped(event.at_s, renewed_s):
             return False
-        return faults.clocks_good
+        return faults.clocks_good and event.at_s - self._dropped_at.get(event.client, -math.inf) > renewed_s
 
     def _check_converged(self, event: AgeSampled, stale_s: float, topic: str) -> None:
         healed = self._faults.healed_at_s

@@ -92,7 +92,7 @@ class Oracle:
             NodeStarted: (nodes.started,),
             NodeEnded: (nodes.ended,),
             NodeSampled: (nodes.sampled,),
-            LeasesDropped: (nodes.dropped,),
+            LeasesDropped: (clients.dropped, nodes.dropped),
             Subscribed: (clients.subscribed,),
             Unsubscribed: (clients.unsubscribed,),
             ChangeDelivered: (clients.delivered, permissions.delivered),

@@ -176,6 +176,10 @@ BREAKING: dict[str, tuple[str, Events]] = {
     "live without beats": ("B", (BEATEN, age(40, 8.4))),
     "live without beats long after a clock has jumped": (
         "B", (BEATEN, FaultInjected(5.0, "clock_jump", "n1 3600 s"), age(40, 8.4))),
+    "live without beats long after its lease was forgotten": (
+        "B", (BEATEN, LeasesDropped(5.0, "n1", ("a",)), age(40, 8.4))),
+    "live without beats while another's lease was forgotten": (
+        "B", (BEATEN, LeasesDropped(30.0, "n1", ("b",)), age(40, 8.4))),
     "stale long after the healing": ("L", (commit(1, 2), HEALED, age(80, 79, "polling"))),
     "live and cut off after a store fault": ("B", (
         FaultInjected(1, "store_slow", "1 to 2 s"), FaultInjected(2, "store_slow", "0 to 0 s"), age(80, 79))),
@@ -277,6 +281,8 @@ KEEPING: dict[str, Events] = {
     "B with beats and a bad clock": (BEATEN, FaultInjected(0.0, "clock_rate", "n1 0.9"), age(40, 30)),
     "B with beats after a clock has jumped": (BEATEN, FaultInjected(20.0, "clock_jump", "n1 3600 s"), age(40, 30)),
     "B with beats behind what is read slowly": (BEATEN, FaultInjected(0.0, "read_slowly", "a 1 s"), age(40, 30)),
+    "B with beats after its lease was forgotten": (
+        BEATEN, LeasesDropped(20.0, "n1", ("a",)), age(40, 30)),
     "B while the store is down": (FaultInjected(1, "store_down", "n1"), age(40, 39)),
     "B while one store fault of two lasts": (
         FaultInjected(1, "store_down", "all"), FaultInjected(2, "store_down", "n1"),
