@@ -140,8 +140,10 @@ class ClientChecks:
         """Check an age: S5 and B, and L once all faults have ended for long enough.
 
         S18: the topics that are refused as unreadable are damaged, or were until a moment ago. They have no age.
-        Exempt from S5: clients whose clock was off by more than 1 % at some time. A state that a restored backup brings
-        back counts from its return, and one that the restore removes is wrong from then on.
+        Exempt from S5: clients whose clock was off by more than 1 % at some time. If that of a node was fast by more,
+        beats may make an age too young by the time for which they travel (P-BEAT-6); renewals bound it then. A state
+        that a restored backup brings back counts from its return, and one that the restore removes is wrong from then
+        on.
         Exempt from B: the time of a store fault and a minute after it (nothing is certified then), infinite ages (a
         name just added), and the first seconds after a client stood still or its clock jumped. The bound is that of
         renewals once a clock is off by more than 1 %, since beats prove nothing then; after one has jumped, until a
@@ -157,9 +159,11 @@ class ClientChecks:
         stale_s, topic = self._staleness(handle, event.at_s, event.unreadable)
         evidence = (handle.known.get(topic), self._latest(topic), event)
         if self._faults.clock_good(event.client) and event.age_s < math.inf:
+            misled = handle.subscribed.beat_s < math.inf and self._faults.node_clock_fast
+            allowed_s = max(event.age_s, self._bounds.cut_off_s) if misled else event.age_s
             if stale_s > 0:
-                self.margin_s = min(self.margin_s, event.age_s - stale_s)
-            if stale_s > event.age_s + ROUNDING_S:
+                self.margin_s = min(self.margin_s, allowed_s - stale_s)
+            if stale_s > allowed_s + ROUNDING_S:
                 what = f"{topic} is stale for {stale_s:.3f} s at an age of {event.age_s:.3f} s"
                 self._findings.add("S5", event.at_s, _party(event), what, *evidence)
         self._check_cut_off(event, handle.subscribed.beat_s)

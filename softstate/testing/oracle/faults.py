@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import final
 
-from softstate.testing.trace import FaultInjected
+from softstate.testing.trace import FaultInjected, NodeStarted
 
 STORE_FAULTS = frozenset({"store_down", "store_hang", "store_slow", "call_slow", "store_read_only", "feed_stuck"})
 STORE_ENDS = {
@@ -32,6 +32,7 @@ class FaultRecord:
         self.last_at_s = 0.0
         self.healed_at_s: float | None = 0.0
         self._rates: dict[str, tuple[float, float]] = {}
+        self._nodes: set[str] = set()
         self._woken: dict[str, float] = {}
         self.wall_error_s = 0.0
         """How wrong the clock for people of any node may have been."""
@@ -40,6 +41,10 @@ class FaultRecord:
         self._hindered: set[str] = set()
         self._store_faults: set[tuple[str, str]] = set()
         self._store_until = -SETTLE_S
+
+    def node_started(self, event: NodeStarted) -> None:
+        """Record which hosts are nodes."""
+        self._nodes.add(event.node)
 
     def take(self, event: FaultInjected) -> None:
         """Record a fault, or its end."""
@@ -95,6 +100,11 @@ class FaultRecord:
         """Return whether a host's clock was never off by more than the promises allow."""
         low, high = self._rates.get(host, (1.0, 1.0))
         return low >= 1 - CLOCK_ERROR_MAX and high <= 1 + CLOCK_ERROR_MAX
+
+    @property
+    def node_clock_fast(self) -> bool:
+        """Whether the clock of a node ran faster, at some time, than the promises allow."""
+        return any(self.fastest(node) > 1 + CLOCK_ERROR_MAX for node in self._nodes)
 
     @property
     def clocks_good(self) -> bool:

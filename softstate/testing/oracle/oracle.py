@@ -89,7 +89,7 @@ class Oracle:
             HistoryReplaced: (histories.replaced, clients.replaced, nodes.replaced),
             RecordDamaged: (clients.damaged,),
             FaultInjected: (faults.take, nodes.faulted),
-            NodeStarted: (nodes.started,),
+            NodeStarted: (faults.node_started, nodes.started),
             NodeEnded: (nodes.ended,),
             NodeSampled: (nodes.sampled,),
             LeasesDropped: (clients.dropped, nodes.dropped),

@@ -131,6 +131,12 @@ BREAKING: dict[str, tuple[str, Events]] = {
     "an age that is too small": ("S5", (age(1, 1), commit(2, 2), age(10, 7.9))),
     "an age that misses a deletion": ("S5", (commit(1, 2), delivered(2, 2), commit(3, 3, value=None), age(10, 6))),
     "an age over a restored history": ("S5", (commit(1, 2), delivered(2, 2), restored(3, 1), age(10, 6))),
+    "an age that is too small beside a fast clock of another client": ("S5", (
+        STARTED, BEATEN, FaultInjected(0.0, "clock_rate", "b 1.1"), commit(2, 2), age(10, 7.9))),
+    "an age that is too small for beats of a node with a fast clock": ("S5", (
+        STARTED, BEATEN, FaultInjected(0.0, "clock_rate", "n1 1.1"), commit(2, 2), age(40, 5))),
+    "an age that is too small without beats of a node with a fast clock": ("S5", (
+        STARTED, FaultInjected(0.0, "clock_rate", "n1 1.1"), commit(2, 2), age(10, 7.9))),
     "live without a lease": ("S6", (STARTED, node(200), age(200, 1))),
     "live without a lease, revoked long ago": ("S6", (STARTED, node(10, revoked=1), node(200, revoked=1), age(200, 1))),
     "a watermark over what was not written": ("S7", (*MESSAGES, NOTIFY_2, RENEWED)),
@@ -208,6 +214,8 @@ KEEPING: dict[str, Events] = {
     "S5": (age(1, 1), commit(2, 2), age(10, 8), delivered(11, 2), age(12, 0)),
     "S5 a slow clock": (FaultInjected(0.0, "clock_rate", "a 0.99"), commit(2, 2), age(12, 10.01)),
     "S5 a bad clock": (FaultInjected(0.0, "clock_rate", "a 0.5"), commit(2, 2), age(12, 1)),
+    "S5 beats of a node with a fast clock": (
+        STARTED, BEATEN, FaultInjected(0.0, "clock_rate", "n1 1.1"), commit(2, 2), age(10, 7.9)),
     "S5 absent is deleted": (commit(2, 2), commit(3, 3, value=None), age(12, 1)),
     "S5 set again": (commit(2, 2), commit(3, 3, value=None), commit(10, 4), age(12, 2)),
     "S5 brought back": (
