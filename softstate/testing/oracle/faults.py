@@ -111,6 +111,11 @@ class FaultRecord:
         """Whether no host's clock was ever off by more than the promises allow."""
         return all(map(self.clock_good, self._rates))
 
+    @property
+    def store_fails(self) -> bool:
+        """Whether the store has a fault now."""
+        return bool(self._store_faults)
+
     def store_faulty(self, at_s: float) -> bool:
         """Return whether the store has a fault, or had one less than `SETTLE_S` ago."""
         return bool(self._store_faults) or at_s < self._store_until + SETTLE_S

@@ -35,6 +35,7 @@ class NodeChecks:
         self._dropped: dict[str, LeasesDropped] = {}
         self._last_end = -float("inf")
         self._last_revoked = -float("inf")
+        self._unseen = False
         self._live: dict[str, AgeSampled] = {}
 
     def started(self, event: NodeStarted) -> None:
@@ -59,13 +60,16 @@ class NodeChecks:
             self._dropped[client] = event
 
     def replaced(self, event: HistoryReplaced) -> None:
-        """Record the loss of a history: nodes that see it end every session."""
+        """Record the loss of a history: nodes that see it end every session, once they can look at the store."""
         self._last_end = event.at_s
+        self._unseen = self._faults.store_fails
 
     def faulted(self, event: FaultInjected) -> None:
-        """Record a fault: earlier samples of a node that stands still say nothing."""
+        """Record a fault: earlier samples of a node that stands still say nothing; or the end of one of the store."""
         if event.kind == "freeze":
             self._samples.pop(event.detail, None)
+        if self._unseen and not self._faults.store_fails:
+            self._unseen, self._last_end = False, event.at_s
 
     def sampled(self, event: NodeSampled) -> None:
         """Check S10: outboxes are bounded, and the leases of clients that vanished expire in time.

@@ -151,6 +151,8 @@ class SimDisk(MemoryDisk):
         """Whether publishing and housekeeping fail while reads work, as on a full disk."""
         self.image: MemoryImage = RecordedImage(self.image.epoch, recorder=recorder)
         self._synced = self.image.copy()
+        self.replaced = 0
+        """How often another history was put here."""
         self._row_replaced: Sequence[Position] | None = None
         """The newest lineage row of the history that was put here last, None if none was: no row is newer yet."""
 
@@ -215,6 +217,7 @@ class SimDisk(MemoryDisk):
     def _replace(self, image: MemoryImage, why: str) -> None:
         self.image = image.copy()
         self._synced = image.copy()
+        self.replaced += 1
         self._row_replaced = image.rows[-1:]
         topics = tuple(sorted((r.topic, r.version, r.deleted) for r in image.records.values()))
         rows = tuple((row.revision, row.lineage) for row in image.rows)
@@ -245,6 +248,7 @@ class SimStore(MemoryStore):
         self.slow: dict[str, Delay] = {}
         """Extra time of calls, by name; half of it before, half after the call proper."""
         self._feed_stuck = False
+        self._replaced = 0
         self._sim = disk
         self._random = random
         super().__init__(disk, durability=disk.durability, checkpoint=self._publish_point)
@@ -258,6 +262,7 @@ class SimStore(MemoryStore):
     def _open(self) -> Position:
         self._reach()
         self._reach_for_writing()
+        self._replaced = self._sim.replaced
         return super()._open()
 
     def _reach_for_writing(self) -> None:
@@ -268,9 +273,19 @@ class SimStore(MemoryStore):
         await self._point(name)
         if name == "publish.before_commit":
             self._reach_for_writing()
+            self._begin_lineage()
         if name == "publish.after_commit" and self.replies_lost > 0:
             self.replies_lost -= 1
             raise Unavailable("the commit's answer was lost (simulated)")
+
+    def _begin_lineage(self) -> None:
+        """Begin a lineage ahead of the first change to a history that was put here, as every engine does (decision 5).
+
+        Else a node that had not seen what was lost yet would go on in the lineage of those that had.
+        """
+        if self._replaced != self._sim.replaced:
+            self._image().open(lineage_nonce(self._sim.random))
+            self._replaced = self._sim.replaced
 
     async def _half(self, name: str) -> None:
         if self._sim.delay is not None:

@@ -138,6 +138,9 @@ BREAKING: dict[str, tuple[str, Events]] = {
     "an age that is too small without beats of a node with a fast clock": ("S5", (
         STARTED, FaultInjected(0.0, "clock_rate", "n1 1.1"), commit(2, 2), age(10, 7.9))),
     "live without a lease": ("S6", (STARTED, node(200), age(200, 1))),
+    "live without a lease, long after the store came up with another history": ("S6", (
+        STARTED, FaultInjected(100, "store_down", "all"), restored(101, 1), FaultInjected(102, "store_up", "all"),
+        node(200), age(200, 1))),
     "live without a lease, revoked long ago": ("S6", (STARTED, node(10, revoked=1), node(200, revoked=1), age(200, 1))),
     "a watermark over what was not written": ("S7", (*MESSAGES, NOTIFY_2, RENEWED)),
     "a watermark before the answer": ("S7", (*MESSAGES[:3], *MESSAGES[4:], NOTIFY_3, RENEWED, NOTIFY_2)),
@@ -230,6 +233,9 @@ KEEPING: dict[str, Events] = {
         STARTED, NodeEnded(199, "n1", 1, "power"), NodeStarted(199, "n1", 2), node(200), age(200, 1)),
     "S6 of a lost history": (
         STARTED, commit(1, 2), delivered(1, 2), restored(199, 2, "wiped"), node(200), age(200, 1)),
+    "S6 of a history that was lost while the store was down": (
+        STARTED, FaultInjected(100, "store_down", "all"), restored(101, 1), FaultInjected(199, "store_up", "all"),
+        node(200), age(200, 1)),
     "S6 revoked": (STARTED, node(190, "a"), node(200, revoked=1), age(200, 1)),
     "S6 a missed revocation": (STARTED, FaultInjected(1, "stop_reading", "a"), node(200), age(200, 1)),
     "S6 frozen": (STARTED, node(199), FaultInjected(199, "freeze", "n1"), age(200, 1)),
