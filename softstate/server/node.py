@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from softstate.addresses import network_of
-from softstate.auth.identity import Identity
 from softstate.auth.limits import RateLimits
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.errors import NodeFailed, Overloaded
@@ -22,7 +21,7 @@ from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.server.auth.gate import NodeGate
-from softstate.server.auth.warden import Held, Warden
+from softstate.server.auth.warden import Warden
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.certificates import CertificateKeeper
 from softstate.server.config import ServerConfig
@@ -34,6 +33,7 @@ from softstate.server.edge.stream_wire import RawSocket, StreamWire
 from softstate.server.edge.tls import TlsWire
 from softstate.server.edge.waits import waits_told
 from softstate.server.edge.wire import Wire
+from softstate.server.events.streams import Streams
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox, OutboxBounds
 from softstate.server.fanout.turns import Turns
@@ -118,7 +118,7 @@ class Node:
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
         """The WebSocket connections that are open."""
-        self.warden = Warden(self.gate, self.leases, self._revoke, self._held)
+        self.warden = Warden(self.gate, self.leases, self._revoke, lambda: self.http.held())  # noqa: PLW0108 - it is made later
         if not self.gate.open:
             authority.on_lost = self.warden.lost
         self.hub = Hub(
@@ -153,7 +153,6 @@ class Node:
         self.patience = Patience(self.bulkhead)
         rates = {Kind.UPGRADE: self.handshakes, Kind.POLL: self.polls}
         self.admission = Admission(self.bulkhead, rates, config.timeout_ms / 1000, self._draw_spread_s)
-        self.http = HttpServer(self, self._upgrade, self.admission, date, self._note_end)
         self.pump = Pump(self.bulkhead, self.hub.flush, self.begin, self.admission, self._is_full)
         heads, follower = self.access.heads, self.access.follower
         self.beats = Beats(heads.level, heads, self.bulkhead, now, lambda: follower.down, config.beat_share)
@@ -176,6 +175,8 @@ class Node:
             beats=self.beats,
             gate=self.gate,
         )
+        self.streams = Streams(self._parts, self.per_address, self.sockets, self._connection_over, self._jitter)
+        self.http = HttpServer(self, self._upgrade, self.admission, date, self._note_end, self.streams)
 
     # Services -------------------------------------------------------------------------------------------------------
 
@@ -443,9 +444,6 @@ class Node:
                 await trio.lowlevel.checkpoint()
             self.bulkhead.each("connection", _leave, sinks[at : at + TOLD_PER_TURN], failed=_fail)
         log.error("every session ended", position=str(position))
-
-    def _held(self) -> Sequence[tuple[Held, Identity]]:
-        return self.http.held()
 
     def _skipped(self) -> None:
         self.repairs["skipped"] += 1

@@ -80,7 +80,8 @@ def enter(
     gap_buffer = session.gap_buffer = GapBuffer(
         lease.names, whole=not lease.names, earlier=session.gap_buffer, topics_max=session.gap_topics_max
     )
-    query = Query(message.topics, message.prefixes, witness)
+    since = session.since
+    query = Query(message.topics, message.prefixes, witness, after=since, listed=since or None)
     pending = PendingSubscribe(query, message, gap_buffer, generation=identity.generation)
     if denied:
         pending.deny(denied)
@@ -129,7 +130,8 @@ def _judge_and_send(session: SessionCore, pending: PendingSubscribe, page: Page,
 
 def _send_page(session: SessionCore, pending: PendingSubscribe, page: Page, now: float) -> list[Effect]:
     gap_buffer, lease, request = pending.gap_buffer, session.held_lease(), pending.request
-    if not pending.continues(page):
+    forgotten = 0 < pending.query.after == session.since < page.floor
+    if forgotten or not pending.continues(page):
         return fail_subscribe(session, pending, not_continued(page))
     if lease is None:
         return fail_subscribe(session, pending, NoLease("the lease ended while the store was read: subscribe again"))

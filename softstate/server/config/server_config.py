@@ -258,6 +258,17 @@ class ServerConfig:
     holds_max: Annotated[
         int, above(0), "HTTP requests that may be held at once: long polls, and reads that wait for a revision."
     ] = 10_000
+    streams_max: Annotated[
+        int, above(0), "Streams of events that may be open at once; one more is told to come back later."
+    ] = 10_000
+    stream_s: Annotated[
+        float, above(0), "Life of a stream of events, which varies by 20 %: its ages are wrong by 2 % of it at most."
+    ] = 120.0
+    sync_ms: Annotated[
+        int,
+        at_least(1_000),
+        "Longest time between two `sync` events of a stream: below the time after which proxies cut idle connections.",
+    ] = 10_000
     held_names_max: Annotated[
         int, above(0), "Names of all polls that are held at once; one more is answered without waiting."
     ] = 262_144

@@ -19,10 +19,10 @@ from softstate.errors import Invalid, TooLarge
 from softstate.position import REVISION_MAX, Position
 from softstate.server.config import ServerConfig
 from softstate.wire import Codec
-from softstate.wire.messages import Batch, BatchChange, Poll
+from softstate.wire.messages import Batch, BatchChange, Id, Poll, Subscribe
 
-PARAMETERS_MAX = 16
-"""Parameters in one query string."""
+PARAMETERS_MAX = 64
+"""Parameters in one query string: a stream names its topics there."""
 
 NAME_SHOWN_CHARS_MAX = 64
 """Characters of an unknown name that its refusal repeats."""
@@ -64,6 +64,11 @@ class Text:
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class Texts(Text):
+    """A parameter that may be given several times; its value is the list of all."""
+
+
 Parameters: TypeAlias = Mapping[str, Number | Text]
 """The parameters that a route knows, by name."""
 
@@ -81,9 +86,13 @@ def read_query(query: str, known: Parameters) -> dict[str, Any]:
     for name, text in pairs:
         if name not in known:
             raise unknown("query parameter", name, known)
+        parameter = known[name]
+        if isinstance(parameter, Texts):
+            given.setdefault(name, []).append(parameter.read(name, text))
+            continue
         if name in given:
             raise Invalid(f"the query parameter {name!r} is given twice")
-        given[name] = known[name].read(name, text)
+        given[name] = parameter.read(name, text)
     return given
 
 
@@ -113,6 +122,19 @@ class StrictPosition(Position, frozen=True, forbid_unknown_fields=True):
 class PollBody(Poll, frozen=True, tag="poll", forbid_unknown_fields=True):
     """The body of ``POST /v1/poll``."""
 
+    position: StrictPosition | None = None
+
+    @property
+    def witness(self) -> Position | None:
+        """The position, as the kind that others compare it with."""
+        held = self.position
+        return None if held is None else Position(held.epoch, held.lineage, held.revision)
+
+
+class StreamBody(Subscribe, frozen=True, tag="subscribe", forbid_unknown_fields=True):
+    """The body of ``POST /v1/events``: what a subscribe says, and a position that its sender has seen."""
+
+    id: Id = 0
     position: StrictPosition | None = None
 
     @property

@@ -16,6 +16,7 @@ from softstate.model import Page, Query
 from softstate.server.auth.warden import Held
 from softstate.server.edge.admission import Applicant, Kind
 from softstate.server.edge.wire import Wire
+from softstate.server.events.request import StreamRequest
 from softstate.server.http.upgrade import Handshake
 from softstate.server.http1 import KnownHeads, Reply
 from softstate.server.services import Services
@@ -41,6 +42,31 @@ node has worked on it.
 
 Should it raise before it has done so, the handshake is answered 500.
 """
+
+
+class OpensStreams(Protocol):
+    """Opens streams of events; see `softstate.server.events.streams.Streams`."""
+
+    def open(self, wire: Wire, asked: StreamRequest, head: bytes, name: str, since: float) -> Overloaded | None:
+        """Give the wire a stream as its peer, whose reply begins with `head`; or return an error, having done nothing.
+
+        `name` is that of the other end, and since `since` the node has worked on it.
+        """
+
+    def draw(self) -> float:
+        """Draw a number between 0 and 1, to spread those that are refused a stream."""
+
+
+class NoStreams:
+    """Opens no stream: for servers without sessions."""
+
+    def open(self, *_asked: object) -> Overloaded:
+        """Return the refusal."""
+        return Overloaded("this server has no streams", retry_ms=HOLD_RETRY_MS)
+
+    def draw(self) -> float:
+        """Spread nobody."""
+        return 0.0
 
 
 class Admits(Protocol):
@@ -74,8 +100,10 @@ class HttpContext:
         admission: Admits,
         date: Callable[[], str] | None,
         left: Callable[[], None],
+        streams: OpensStreams,
     ) -> None:
         self.upgrade = upgrade
+        self.streams = streams
         self.admission = admission
         self.date = date or str
         self.left = left

@@ -50,6 +50,11 @@ def presented(gate: NodeGate, request: Request) -> Presented:
     return Presented(request.certificate or token or vouched, address)
 
 
+def presented_by(gate: NodeGate, request: Request) -> Presented:
+    """Return what a session is to present for a request that was judged, and its client's address."""
+    return Presented(address=request.address) if gate.open else presented(gate, request)
+
+
 def identify(gate: NodeGate, request: Request) -> None:
     """Find out whose a request is. Raises `Unauthenticated`, and `TryLater` if that is not to be told now.
 

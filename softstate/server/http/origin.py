@@ -22,7 +22,7 @@ _EXPOSED = (
     "ETag, Retry-After, Softstate-Position, Softstate-Lag-Ms, Softstate-Held-Ms, Softstate-Level,"
     " Softstate-Credentials-Ms, WWW-Authenticate"
 )
-_REQUEST_HEADERS = "Accept, Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key"
+_REQUEST_HEADERS = "Accept, Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

@@ -23,6 +23,7 @@ from softstate.server.bulkhead import Failed, failed
 from softstate.server.config import ServerConfig
 from softstate.server.edge.admission import Kind
 from softstate.server.edge.wire import Wire
+from softstate.server.events.request import StreamRequest
 from softstate.server.fanout.turns import FREE_BYTES
 from softstate.server.http.arguments import read_query
 from softstate.server.http.channel import HttpChannel, Step
@@ -42,17 +43,21 @@ from softstate.server.http.routes import (
     answer_known,
     answer_now,
     begin_answer,
+    begin_stream,
     check_coding,
     check_rights,
     find,
+    later,
     methods_of,
     refusal,
     route_name,
     with_common_headers,
 )
 from softstate.server.http.shedding import Shedding, shed
+from softstate.server.http.stream_routes import stream_reply
 from softstate.server.http.upgrade import Handshake, answer_key, check_upgrade
 from softstate.server.http1 import Refused, Reply, RequestHead
+from softstate.server.http1.reply import write_reply
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.wire import JSON, Codec
 
@@ -246,6 +251,10 @@ class HttpPeer(HttpChannel):
         assert request is not None
         assert operation is not None
         request.body = body
+        if operation.stream:
+            self._want_read(True)  # its client may give it up while it waits
+            self._ask(Kind.UPGRADE)
+            return
         if not operation.queued:
             self._perform(request, operation)
             return
@@ -345,7 +354,10 @@ class HttpPeer(HttpChannel):
         if handshake is None:
             assert self._request is not None
             assert self._operation is not None
-            self._perform(self._request, self._operation)
+            if self._operation.stream:
+                self._wire.start_soon(self._stream_later)
+            else:
+                self._perform(self._request, self._operation)
         elif self._context.services.draining:
             self._refuse(_draining())
         elif self.counted is None and (full := self._full(handshake.presented.address)) is not None:
@@ -359,6 +371,11 @@ class HttpPeer(HttpChannel):
         assert kind is not None
         assert request is not None
         self._kind = self._handshake = None
+        if self._operation is not None and self._operation.stream:
+            refused = shed(context, kind).error
+            assert isinstance(refused, TryLater)
+            self._answer(later(context, request, refused))
+            return
         alike = self._origin is None and request.method != "HEAD" and not context.services.draining
         if not (alike and self._conversation.keeps):
             self._refuse(shed(context, kind))
@@ -366,6 +383,47 @@ class HttpPeer(HttpChannel):
         data = self._shedding.next(context, kind, request)
         self._note_reply(request, 503)
         self._reply_prepared(data)
+
+    # Streams --------------------------------------------------------------------------------------------------------
+
+    async def _stream_later(self) -> None:
+        request, operation = self._request, self._operation
+        if request is None or operation is None:
+            return  # it has ended
+        with trio.CancelScope() as self._scope, self._context.services.bulkhead.contain("request", self.fail):
+            self._set_asker()
+            asked = await begin_stream(self._context, request, operation)
+            if self._request is not request:
+                return
+            self._scope = None
+            if isinstance(asked, StreamRequest):
+                self._stream(request, asked)
+            else:
+                self._answer(asked)
+
+    def _stream(self, request: Request, asked: StreamRequest) -> None:
+        """Give the wire to a stream, or answer why not."""
+        context = self._context
+        head = with_common_headers(context, request, stream_reply())
+        if request.method == "HEAD":
+            self._answer(head)
+            return
+        error: TryLater | None = None
+        if context.services.draining:
+            error = _draining_now()
+        elif self.counted is None and asked.presented.address:
+            error = self._full(asked.presented.address)
+        if error is None:
+            if self._origin is not None:
+                head = head.with_headers(*cors_headers(self._origin))
+            self._want_read(True)
+            data = write_reply(head, context.date(), close=True, bodiless=False, endless=True)
+            error = context.streams.open(self._wire, asked, data, self._name, self._worked_since)
+        if error is not None:
+            self._answer(later(context, request, error))
+            return
+        context.replies[route_name(request.path), 200] += 1
+        self._leave()
 
     # Handshakes -----------------------------------------------------------------------------------------------------
 
@@ -400,5 +458,9 @@ class HttpPeer(HttpChannel):
         self._leave()
 
 
+def _draining_now() -> Unavailable:
+    return Unavailable("this node is shutting down: try another", retry_ms=0)
+
+
 def _draining() -> Refused:
-    return Refused(503, Unavailable("this node is shutting down: try another", retry_ms=0))
+    return Refused(503, _draining_now())

@@ -10,13 +10,13 @@ reply would not do: a topic that the old one listed, and that was deleted and fo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 
 import trio
 
-from softstate.errors import Compacted, Invalid, NotFound, RequestError, TooLarge
+from softstate.errors import Compacted, Invalid, NotFound, RequestError
 from softstate.model import PAGE_RECORDS_MAX, Query
-from softstate.names import check_prefix, check_topic
+from softstate.names import check_prefix
 from softstate.server.bulkhead import failed
 from softstate.server.fanout.pages import encode_in_turns
 from softstate.server.http.arguments import PollBody
@@ -24,14 +24,12 @@ from softstate.server.http.begun_poll import BegunPoll
 from softstate.server.http.context import HttpContext, Settle
 from softstate.server.http.credentials import check_read, denied_names, note_denied
 from softstate.server.http.message import Request
+from softstate.server.http.names import check_known_topic, check_names
 from softstate.server.http.poll_replies import reply_page, reply_unchanged
 from softstate.server.http.validators import Cursor
 from softstate.server.http1 import Refused, Reply
 from softstate.server.services import PollWatch
 from softstate.server.storage.asker import ASKER
-
-TOPICS_KEPT = 4_096
-"""Topics that are remembered as valid: 1 MiB of names at most. It takes 0.1 us to look one up, 2 us to check it."""
 
 
 def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: Callable[[], None]) -> bool:
@@ -40,7 +38,7 @@ def begin_poll(context: HttpContext, request: Request, settle: Settle, broken: C
     if not _is_small(context, request, asked) or asked.min_revision > context.hub.position.revision:
         return False
     for topic in asked.topics:
-        _check_topic(topic)
+        check_known_topic(topic)
     for prefix in asked.prefixes:
         check_prefix(prefix, "prefixes")
     if denied_names(request, (*asked.topics, *asked.prefixes)):
@@ -56,7 +54,7 @@ async def poll(context: HttpContext, request: Request) -> Reply:
     asked: PollBody = request.content
     watch = context.services.watch_poll(again=True)
     try:
-        await _check_names(context, asked.topics, asked.prefixes)
+        await check_names(context, asked.topics, asked.prefixes)
         denied = await _denied(context, request, (*asked.topics, *asked.prefixes))
         if asked.wait_ms and asked.cursor is None and not denied:
             watch.left()
@@ -132,27 +130,6 @@ async def list_topics(context: HttpContext, request: Request) -> Reply:
         return await _answer(context, request, query, given.get("cursor"), given.get("at_least", 0), watch)
     finally:
         watch.left()
-
-
-@lru_cache(TOPICS_KEPT)
-def _check_topic(topic: str) -> None:
-    """Check a name of a poll's `topics`: clients poll for the same ones again and again."""
-    check_topic(topic, "topics")
-
-
-async def _check_names(context: HttpContext, topics: Mapping[str, int], prefixes: Mapping[str, int]) -> None:
-    count = len(topics) + len(prefixes)
-    if count > context.config.subscriptions_max:
-        raise TooLarge(f"{count} names in one request, the limit (subscriptions) is {context.config.subscriptions_max}")
-    portion = context.turns.names_max
-    for number, topic in enumerate(topics, 1):
-        _check_topic(topic)
-        if number % portion == 0:
-            await context.turns.spend(portion)
-    for number, prefix in enumerate(prefixes, 1):
-        check_prefix(prefix, "prefixes")
-        if number % portion == 0:
-            await context.turns.spend(portion)
 
 
 async def _denied(context: HttpContext, request: Request, names: Sequence[str]) -> Sequence[str]:

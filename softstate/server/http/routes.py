@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from softstate.errors import Conflict, Invalid, NotFound, RequestError, Unauthenticated, Unavailable, Unsupported
+from softstate.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    RequestError,
+    TryLater,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
 from softstate.model import PAGE_RECORDS_MAX
 from softstate.names import TOPIC_BYTES_MAX
+from softstate.server.events.request import StreamRequest
 from softstate.server.fanout.turns import FREE_BYTES
 from softstate.server.http.arguments import (
     VALUE,
@@ -18,7 +28,9 @@ from softstate.server.http.arguments import (
     Number,
     Parameters,
     PollBody,
+    StreamBody,
     Text,
+    Texts,
     check_size,
     read_body,
     read_query,
@@ -30,10 +42,12 @@ from softstate.server.http.credentials import (
     credentials_header,
     credentials_ms,
     identify,
+    presented_by,
     stands,
 )
 from softstate.server.http.message import Request, fail, position_headers
 from softstate.server.http.poll_routes import begin_poll, list_topics, poll, poll_unchanged
+from softstate.server.http.stream_routes import asked_stream, ended_stream
 from softstate.server.http.topic_routes import (
     PATH as TOPIC_PATH,
     begin_put,
@@ -156,6 +170,8 @@ class Operation:
     """Whether it waits to be admitted, as a poll..."""
     known: Callable[[HttpContext, Request], Reply | None] | None = None
     """... unless this answers it from memory."""
+    stream: bool = False
+    """Whether it is answered by a stream of events, and waits to be admitted as a handshake does."""
 
     def judge(self, context: HttpContext, request: Request) -> None:
         """Have the request be of an identity under the present rules: its body may have taken long.
@@ -190,7 +206,13 @@ class Operation:
             await turns.spend(turns.names_max)
 
 
+STREAM_PATH = "/v1/events"
+
+POSITION_CHARS_MAX = 128
+"""Longest position as text; a node's own have at most 70."""
+
 _READ_AT: Parameters = {"at_least": Number()}
+_RESUMES: Parameters = {"since": Text(POSITION_CHARS_MAX)}
 
 ROUTES: Mapping[str, Mapping[str, Operation]] = {
     TOPIC_ROUTE: {
@@ -214,6 +236,12 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
     },
     "/v1/poll": {
         "POST": Operation(poll, body=PollBody, begin=begin_poll, queued=True, known=poll_unchanged, again=True)
+    },
+    STREAM_PATH: {
+        "GET": Operation(
+            parameters={"topic": Texts(TOPIC_BYTES_MAX), "prefix": Texts(TOPIC_BYTES_MAX + 1), **_RESUMES}, stream=True
+        ),
+        "POST": Operation(parameters=_RESUMES, body=StreamBody, stream=True),
     },
     "/v1/publish": {"POST": Operation(publish_batch, body=BatchBody)},
     "/v1/whoami": {"GET": Operation(now=whoami)},
@@ -361,6 +389,26 @@ def begin_answer(
     except (RequestError, Refused) as error:
         settled(refusal(context, request, error))
         return True
+
+
+async def begin_stream(context: HttpContext, request: Request, operation: Operation) -> StreamRequest | Reply:
+    """Check a request for a stream; return what it asks for, or its refusal."""
+    try:
+        operation.judge(context, request)
+        await operation.count(context, request)
+        operation.read(context, request)
+        asked = await asked_stream(context, request)
+        await context.hear()
+        return replace(asked, presented=presented_by(context.gate, request))
+    except TryLater as error:
+        return later(context, request, error)
+    except (RequestError, Refused) as error:
+        return refusal(context, request, error)
+
+
+def later(context: HttpContext, request: Request, error: TryLater) -> Reply:
+    """Return the refusal of a stream that time mends."""
+    return with_common_headers(context, request, ended_stream(error, context.streams.draw()))
 
 
 def refusal(context: HttpContext, request: Request, error: RequestError | Refused) -> Reply:

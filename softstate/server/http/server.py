@@ -9,11 +9,13 @@ from typing import final
 from softstate.auth.identity import Identity
 from softstate.server.auth.warden import Held
 from softstate.server.edge.wire import Wire
-from softstate.server.http.context import Admits, HttpContext, Upgrade
+from softstate.server.http.context import Admits, HttpContext, NoStreams, OpensStreams, Upgrade
 from softstate.server.http.date import SharedDate
 from softstate.server.http.peer import HttpPeer
 from softstate.server.http.shedding import Shedding
 from softstate.server.services import Services
+
+NO_STREAMS = NoStreams()
 
 SHARED_DATE = SharedDate()
 """The wall clock of this process, for the ``Date`` of replies."""
@@ -44,7 +46,7 @@ class HttpServer:
     `upgrade` is given every valid handshake that `admission` admits. The node enforces the limit of connections, by
     having those beyond it `HttpPeer.refuse`. `date` writes the ``Date`` of replies; None stands for a server without a
     clock, which sends none (RFC 9110 section 6.6.1). `left` is called when a connection ends, does not speak HTTP any
-    more, or got its first answer.
+    more, or got its first answer. `streams` opens streams of events in its place.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class HttpServer:
         admission: Admits,
         date: Callable[[], str] | None = SHARED_DATE,
         left: Callable[[], None] = _nothing,
+        streams: OpensStreams = NO_STREAMS,
     ) -> None:
-        self._context = HttpContext(services, upgrade, admission, date, left)
+        self._context = HttpContext(services, upgrade, admission, date, left, streams)
         self._shedding = Shedding()
 
     def statistics(self) -> HttpStatistics:

@@ -53,8 +53,10 @@ class Reply:
         return Reply(self.status, self.body, self.content_type, self.headers + headers)
 
 
-def write_reply(reply: Reply, date: str, *, close: bool, bodiless: bool) -> bytes:
+def write_reply(reply: Reply, date: str, *, close: bool, bodiless: bool, endless: bool = False) -> bytes:
     """Write a reply; `date` is of the form of RFC 9110 section 5.6.7, or empty; `bodiless`: HEAD was asked.
+
+    `endless`: its body goes on until the connection is closed (RFC 9112 section 6.3), so that no length is told.
 
     Raises `AssertionError` for a header with a line end: text of a peer must not make another header, or another reply.
     """
@@ -68,7 +70,7 @@ def write_reply(reply: Reply, date: str, *, close: bool, bodiless: bool) -> byte
     if reply.content_type:
         lines.append(f"Content-Type: {reply.content_type}\r\n")
         count += 1
-    if status not in BODILESS:
+    if status not in BODILESS and not endless:
         lines.append(f"Content-Length: {len(body)}\r\n")
         count += 1
     if close:

@@ -20,6 +20,7 @@ from softstate.server.storage.heads import HeadReads
 from softstate.server.storage.level import LEVEL_S_MAX, Level
 from softstate.session.beats import BEAT_MS_MIN
 from softstate.wire import Codec, frame
+from softstate.wire.event_stream import Synced, sync_event
 from softstate.wire.messages import Beat
 
 SLOT_MS = 50
@@ -65,7 +66,7 @@ class Beaten(Protocol):
 class SharedBeat:
     """A beat for all connections: encoded once a codec, but for `sent`. `now` is when it is sent, in seconds."""
 
-    __slots__ = ("_frames", "_message", "_parts", "now", "position")
+    __slots__ = ("_event", "_frames", "_message", "_parts", "now", "position")
 
     def __init__(self, certified: tuple[Position, float] | None, next_s: float, now: float) -> None:
         self.now = now
@@ -75,8 +76,16 @@ class SharedBeat:
             self.position, clock_s = certified
         # Rounded down, as lags are rounded up: what it vouches for must not seem younger than it is.
         self._message = Beat(round(next_s * 1000), 0, self.position, math.floor(clock_s * 1000))
+        self._event = b""
         self._parts: dict[str, tuple[bytes, bytes]] = {}
         self._frames: dict[tuple[str, int], bytes] = {}
+
+    def event(self, next_ms: int) -> bytes:
+        """Return it as the event of streams, which are all told the same `next_ms`; it has a position."""
+        if not self._event:
+            assert self.position is not None
+            self._event = sync_event(self.position, Synced(self._message.clock_ms, next_ms))
+        return self._event
 
     def frame(self, codec: Codec, sent: int) -> bytes:
         """Return its frame for a codec, and a connection on which `sent` pushes go ahead of it.

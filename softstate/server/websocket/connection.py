@@ -52,7 +52,7 @@ from softstate.session import (
     Submit,
     Turn,
 )
-from softstate.wire import CloseCode, Codec, frame, messages
+from softstate.wire import CloseCode, Codec, messages
 from softstate.wire.codec import CBOR
 from softstate.wire.messages import Farewell, Reason, Renewed, Subscribed
 from softstate.wire.push import PushBatch
@@ -90,14 +90,13 @@ class Connection(Channel):
         # The request that is measured now: coming live, from handshake to first answered subscribe; later a poll.
         self._measured: MeasuredRequest | None = measured
         self._publishes: Publishes | None = None
-        self._draining = False
         # A read and work under way, and a read that waits for replies to be taken, or for what was received with it.
         self._ticket: ReadTicket | None = None
         self._turn: Waiting | None = None
         self._held: Read | ReadHead | None = None
         self._encoded = _NOTHING
         self.beat_slot: Slot | None = None
-        self.beat_every = 0
+        self._draining, self.beat_every = False, 0
         # Last: from then on the node's patience has it.
         super().__init__(wire, parts.patience, parts.bounds, config.message_bytes_max, config.hello_s_max)
 
@@ -216,7 +215,7 @@ class Connection(Channel):
                 case Read() | ReadHead() | Turn() | Submit() | Inquire():
                     self._begin(outbox, effect)
                 case SendFirst() | SendAhead():
-                    send_ahead(outbox, self.codec, effect)
+                    self._send_ahead(outbox, effect)
                 case Replay(records):
                     self._replay(outbox, records)
                 case SetBeat(every_ms) if self.outbox is not None:  # else it ended just now
@@ -262,11 +261,13 @@ class Connection(Channel):
 
     def _replay(self, outbox: Outbox, records: Sequence[Record]) -> None:
         for record in records:
-            data = self._encoded.get(id(record)) or self.codec.notify(record)
-            outbox.notify(record.topic, frame(data, text=self.codec.text))
+            outbox.notify(record.topic, self.codec.frame(self._encoded.get(id(record)) or self.codec.notify(record)))
+
+    def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
+        send_ahead(outbox, self.codec, effect)
 
     def _send(self, outbox: Outbox, message: messages.Message, records: Sequence[Record]) -> None:
-        data = frame(self.codec.encode(message, records, self._encoded), text=self.codec.text)
+        data = self.codec.frame(self.codec.encode(message, records, self._encoded))
         key = outbox.reply(data, droppable=isinstance(message, Renewed | Subscribed))
         if isinstance(message, messages.Welcome):
             outbox.anchor = key
@@ -362,10 +363,6 @@ class Connection(Channel):
     def _failed(self, ticket: int, error: RequestError) -> Sequence[Effect]:
         return self.machine.failed(ticket, error, self._parts.hub.position, self._sent, self._parts.now())
 
-    @property
-    def _sent(self) -> int:
-        return self.outbox.sent if self.outbox is not None else 0
-
     def _inquired(self, ticket: int, error: RequestError | None) -> None:
         self.carry_out(self.machine.inquired(ticket, error, self._parts.now()))
         self._heard_at = trio.current_time()
@@ -418,6 +415,10 @@ class Connection(Channel):
     # Publishing -----------------------------------------------------------------------------------------------------
 
     @property
+    def _sent(self) -> int:
+        return self.outbox.sent if self.outbox is not None else 0
+
+    @property
     def _inflight(self) -> int:
         return self._publishes.inflight if self._publishes is not None else 0
 
@@ -430,7 +431,7 @@ class Connection(Channel):
 
     def _queue(self, message: messages.Message) -> None:
         if self.outbox is not None:
-            self.outbox.reply(frame(self.codec.encode(message), text=self.codec.text))
+            self.outbox.reply(self.codec.frame(self.codec.encode(message)))
 
     def _publish_settled(self) -> None:
         if self.outbox is not None:

@@ -28,6 +28,7 @@ from softstate.wire.messages import (
     Subscribed,
 )
 from softstate.wire.value import read_float
+from softstate.wire.websocket.frames import frame
 
 T = TypeVar("T")
 
@@ -174,6 +175,10 @@ class Codec(ABC):
         if unreadable:
             message = msgspec.structs.replace(message, unreadable=unreadable)
         return self._with(self.message(message), "changes", array)
+
+    def frame(self, data: bytes) -> bytes:
+        """Return an encoded message as it is written to a connection: as one WebSocket frame."""
+        return frame(data, text=self.text)
 
     def message(self, message: Message) -> bytes:
         """Encode a message, without the records that become its `changes`."""

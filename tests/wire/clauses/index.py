@@ -13,6 +13,7 @@ from tests.wire.clauses.publishing import PUBLISHING
 from tests.wire.clauses.renewals import RENEWALS
 from tests.wire.clauses.resuming import RESUMING
 from tests.wire.clauses.rewound import REWOUND
+from tests.wire.clauses.streams import STREAMS
 from tests.wire.clauses.subscribing import SUBSCRIBING
 from tests.wire.clauses.values import VALUES
 
@@ -28,6 +29,7 @@ SECTIONS = (
     HTTP,
     CLIENT,
     PERMISSIONS,
+    STREAMS,
 )
 """The sections in the order of the page."""
 

@@ -1,0 +1,1 @@
+"""Streams of server-sent events: sessions whose client only listens."""

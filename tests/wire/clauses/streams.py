@@ -1,0 +1,41 @@
+"""P-SSE: streams of events."""
+
+STREAMS: dict[str, tuple[str, ...]] = {
+    "P-SSE-1": (
+        "server/events/test_stream.py::test_a_stream_goes_on_from_a_position",
+        "server/events/test_stream.py::test_what_the_body_names_is_known_is_left_out",
+        "server/events/test_stream.py::test_the_head_forbids_to_keep_to_compress_and_to_hold_back",
+        "server/events/test_stream.py::test_a_bad_request_is_answered_as_any",
+    ),
+    "P-SSE-2": (
+        "server/events/test_stream.py::test_a_stream_lists_what_there_is_then_pushes_and_certifies",
+        "server/events/test_stream.py::test_deletions_that_are_forgotten_are_swept",
+        "server/events/test_stream.py::test_all_streams_share_the_bytes_of_a_change",
+        "testing/test_event_reader.py::test_what_a_listing_does_not_name_is_gone",
+    ),
+    "P-SSE-3": (
+        "testing/test_event_reader.py::test_the_age_counts_from_the_sending_however_late_events_come",
+        "testing/test_event_reader.py::test_an_age_of_the_future_certifies_nothing",
+    ),
+    "P-SSE-4": (
+        "server/events/test_stream.py::test_nothing_that_changes_is_told_within_ten_seconds",
+        "server/events/test_stream.py::test_ids_come_with_positions_alone",
+        "server/events/test_stream.py::test_while_the_store_is_down_the_path_lives_and_ages_grow",
+    ),
+    "P-SSE-5": (
+        "server/events/test_stream.py::test_a_stream_lives_two_minutes_and_ends_with_a_word",
+        "server/events/test_stream.py::test_another_history_is_told_and_listed",
+        "server/events/test_stream.py::test_a_stream_that_is_left_leaves_nothing",
+    ),
+    "P-SSE-6": ("server/events/test_stream.py::test_a_slow_client_is_told_to_go_on_elsewhere",),
+    "P-SSE-7": (
+        "server/events/test_stream.py::test_streams_at_the_limit_and_one_over",
+        "server/events/test_stream.py::test_a_node_that_drains_sends_its_streams_away",
+        "server/events/test_stream.py::test_a_store_that_is_down_at_first_is_no_end_for_a_browser",
+    ),
+    "P-SSE-8": (
+        "server/events/test_stream.py::test_who_may_read_nothing_of_it_gets_no_stream",
+        "server/events/test_stream.py::test_names_that_are_lost_are_told_within_a_renewal",
+        "server/events/test_stream.py::test_the_end_of_the_credentials_is_that_of_the_stream",
+    ),
+}
