@@ -21,6 +21,7 @@ from softstate.lease import Lease, LeaseTable, Sink
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.server.auth.gate import NodeGate
+from softstate.server.auth.ticket_sweep import forget_tickets
 from softstate.server.auth.warden import Warden
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.certificates import CertificateKeeper
@@ -326,7 +327,9 @@ class Node:
         await self.access.follower.learn_first()
         self.access.start(nursery)
         if not self.gate.open:
-            nursery.start_soon(self.warden.forget, self.access.writes.publish, self._wall, self.bulkhead)
+            publish, reads = self.access.writes.publish, self.access.reads
+            nursery.start_soon(self.warden.forget, publish, self._wall, self.bulkhead)
+            nursery.start_soon(forget_tickets, reads.read, publish, self._wall, self.bulkhead)
         nursery.start_soon(self._sweep)
         if self.config.memory_max:
             nursery.start_soon(self.memory.run, self.bulkhead)

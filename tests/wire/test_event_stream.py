@@ -1,4 +1,4 @@
-"""Changes as events: one line of data each, whatever the value holds."""
+"""Changes as events: one line of data each, for every kind of value."""
 
 from __future__ import annotations
 

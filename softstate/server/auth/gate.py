@@ -82,6 +82,10 @@ class NodeGate:
         """See `softstate.session.Gate`."""
         return self.authority.generation
 
+    def wall(self) -> float:
+        """Return the time for people, in seconds since 1970."""
+        return self._wall()
+
     @property
     def proxy(self) -> TrustedProxy | None:
         """The proxies whose headers are taken."""

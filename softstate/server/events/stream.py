@@ -84,7 +84,7 @@ class EventStream(Connection):
         # The position that the client was told last by a `sync`, and when the next is due even if it does not move.
         self._synced: Position | None = None
         self._sync_due = -math.inf
-        # What the next `sync` tells: names that left the lease, topics that are damaged, and names to be swept.
+        # News for the next `sync`: names that left the lease, topics that are damaged, and names to be swept.
         self._denied: list[str] = []
         self._unreadable: list[str] = []
         self._unlisted: Sequence[str] = ()
@@ -135,7 +135,7 @@ class EventStream(Connection):
         if self._to_list and self.machine.state is State.OPEN:
             self._list()
 
-    # What is received: nothing ---------------------------------------------------------------------------------------
+    # Receiving ---------------------------------------------------------------------------------------
 
     def readable(self) -> None:
         """Throw away what is received; the end of it ends the stream (P-SSE-5)."""
@@ -149,7 +149,7 @@ class EventStream(Connection):
         if not data or self._ignored > IGNORED_BYTES_MAX:
             self.end()
 
-    # What is pushed -------------------------------------------------------------------------------------------------
+    # Pushing -------------------------------------------------------------------------------------------------
 
     def offer(self, batch: PushBatch) -> None:
         """Queue pushes, except those that the gap buffer of the listing takes."""
@@ -179,7 +179,7 @@ class EventStream(Connection):
         # A beat earlier, rather than one too late.
         self._sync_due = trio.current_time() + self._times.sync_s - BEAT_MS_MIN / 1000
 
-    # What the machine says -------------------------------------------------------------------------------------------
+    # Answers of the machine -------------------------------------------------------------------------------------------
 
     def _send(self, outbox: Outbox, message: messages.Message, records: Sequence[Record]) -> None:
         match message:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from softstate.auth.tickets import TICKET_CHARS_MAX
 from softstate.errors import (
     Conflict,
     Invalid,
@@ -48,6 +49,7 @@ from softstate.server.http.credentials import (
 from softstate.server.http.message import Request, fail, position_headers
 from softstate.server.http.poll_routes import begin_poll, list_topics, poll, poll_unchanged
 from softstate.server.http.stream_routes import asked_stream, ended_stream
+from softstate.server.http.ticket_routes import make_ticket, redeem
 from softstate.server.http.topic_routes import (
     PATH as TOPIC_PATH,
     begin_put,
@@ -211,6 +213,9 @@ STREAM_PATH = "/v1/events"
 POSITION_CHARS_MAX = 128
 """Longest position as text; a node's own have at most 70."""
 
+TICKET = "ticket"
+"""The parameter of a stream that presents a ticket."""
+
 _READ_AT: Parameters = {"at_least": Number()}
 _RESUMES: Parameters = {"since": Text(POSITION_CHARS_MAX)}
 
@@ -239,11 +244,18 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
     },
     STREAM_PATH: {
         "GET": Operation(
-            parameters={"topic": Texts(TOPIC_BYTES_MAX), "prefix": Texts(TOPIC_BYTES_MAX + 1), **_RESUMES}, stream=True
+            parameters={
+                "topic": Texts(TOPIC_BYTES_MAX),
+                "prefix": Texts(TOPIC_BYTES_MAX + 1),
+                TICKET: Text(TICKET_CHARS_MAX),
+                **_RESUMES,
+            },
+            stream=True,
         ),
         "POST": Operation(parameters=_RESUMES, body=StreamBody, stream=True),
     },
     "/v1/publish": {"POST": Operation(publish_batch, body=BatchBody)},
+    "/v1/ticket": {"POST": Operation(make_ticket)},
     "/v1/whoami": {"GET": Operation(now=whoami)},
     "/v1/status": {"GET": Operation(status, admin=True)},
     # Balancers put what they like behind a probe's path.
@@ -280,7 +292,7 @@ def find(request: Request) -> Operation:
 
 def check_rights(context: HttpContext, request: Request, operation: Operation) -> None:
     """Find out whose a request is, and whether the operation is for them. Raises `Unauthenticated` or `Denied`."""
-    if operation.public:
+    if operation.public or _has_ticket(request, operation):
         return
     identify(context.gate, request)
     if operation.admin:
@@ -391,12 +403,22 @@ def begin_answer(
         return True
 
 
+def _has_ticket(request: Request, operation: Operation) -> bool:
+    """Tell whether a request may present a ticket, which is redeemed when it is admitted."""
+    return operation.stream and f"&{TICKET}=" in f"&{request.query}"
+
+
 async def begin_stream(context: HttpContext, request: Request, operation: Operation) -> StreamRequest | Reply:
     """Check a request for a stream; return what it asks for, or its refusal."""
     try:
-        operation.judge(context, request)
+        if not _has_ticket(request, operation):
+            operation.judge(context, request)
         await operation.count(context, request)
         operation.read(context, request)
+        if TICKET in request.given:
+            await redeem(context, request, request.given[TICKET])
+        elif _has_ticket(request, operation):
+            identify(context.gate, request)
         asked = await asked_stream(context, request)
         await context.hear()
         return replace(asked, presented=presented_by(context.gate, request))

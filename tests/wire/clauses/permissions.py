@@ -102,4 +102,11 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "processes/test_mtls.py::test_a_certificate_decides_over_websocket_too",
         "processes/test_mtls.py::test_a_client_outlives_its_certificate_if_it_gets_another",
     ),
+    "P-AUTH-14": (
+        "server/events/test_tickets.py::test_a_ticket_stands_for_a_token_once",
+        "server/events/test_tickets.py::test_of_two_that_use_a_ticket_at_once_one_is_let_in",
+        "server/events/test_tickets.py::test_a_ticket_is_good_for_half_a_minute_and_forgotten_then",
+        "server/events/test_tickets.py::test_what_the_token_may_not_read_its_ticket_may_not",
+        "auth/test_tickets.py::test_the_store_learns_neither_ticket_nor_token",
+    ),
 }

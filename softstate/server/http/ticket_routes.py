@@ -1,0 +1,78 @@
+"""Tickets over HTTP: made for who presents a token, and redeemed once, by the store's compare-and-set (P-AUTH-14)."""
+
+from __future__ import annotations
+
+import secrets
+
+import trio
+
+from softstate.auth.answers import Unasked
+from softstate.auth.identity import Why, refused
+from softstate.auth.tickets import SECRET_BYTES, TICKET_S, opened, sealed, ticket_of, topic_of, unknown_ticket
+from softstate.errors import Conflict, Invalid, RequestError
+from softstate.model import Query
+from softstate.server.http.context import HttpContext
+from softstate.server.http.credentials import bearer
+from softstate.server.http.message import Request
+from softstate.server.http1 import Reply
+from softstate.store.base import Write
+from softstate.wire.request_digest import request_digest
+
+
+async def make_ticket(context: HttpContext, request: Request) -> Reply:
+    """Answer ``POST /v1/ticket``: a ticket that stands for the token of this request."""
+    if context.gate.open:
+        raise Invalid("this node checks no credentials: nothing asks for a ticket")
+    token = bearer(request)
+    if token is None or request.certificate is not None:
+        raise refused(Why.MISSING, "a ticket stands for a token: present one as Authorization: Bearer")
+    ticket = ticket_of(secrets.token_bytes(SECRET_BYTES))
+    topic, value = topic_of(ticket), sealed(ticket, token, context.gate.wall() + TICKET_S)
+    context.gate.check_publish(request.identity, request.address, topic, len(value))
+    await context.writes.publish(Write(topic, value, 0, None, None, request_digest(topic, value, 0, None)))
+    codec = request.accepted()
+    return Reply(200, codec.dumps({"ticket": ticket, "expires_ms": TICKET_S * 1000}), codec.content_type)
+
+
+async def redeem(context: HttpContext, request: Request, ticket: str) -> None:
+    """Have a request present the token that a ticket stands for, which is of no use from then on.
+
+    Raises `Unauthenticated`, and the errors of a read and a publish.
+    """
+    if request.credentials is not None:
+        raise Invalid("present a ticket or a token, not both")
+    topic = topic_of(ticket)
+    page = await context.reads.read(Query({topic: 0}))
+    record = page.records[0] if page.records else None
+    if record is None or record.cbor is None:
+        raise unknown_ticket()
+    digest = request_digest(topic, None, record.version, None)
+    try:
+        await context.writes.publish(Write(topic, None, record.version, None, None, digest))
+    except Conflict:
+        raise unknown_ticket() from None  # another request has used it
+    token = opened(ticket, record.cbor, context.gate.wall())
+    request.credentials = b"Bearer " + token.encode()
+    request.arrived = context.gate.now()
+    try:
+        request.identity = context.gate.present(token, request.arrived, request.address)
+    except Unasked as unasked:
+        await _asked(context, unasked.token, request.address)
+        request.identity = context.gate.present(token, request.arrived, request.address)
+
+
+async def _asked(context: HttpContext, token: str, address: str) -> None:
+    """Return once it was asked about a token. Raises the reason why that is not known."""
+    done = trio.Event()
+    errors: list[RequestError | None] = []
+
+    def settle(error: RequestError | None) -> None:
+        errors.append(error)
+        done.set()
+
+    context.gate.ask(token, address, settle, done.set)
+    await done.wait()
+    if not errors:
+        raise unknown_ticket()
+    if errors[0] is not None:
+        raise errors[0]

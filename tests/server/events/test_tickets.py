@@ -1,0 +1,120 @@
+"""Tickets on a whole node: for who can set no header, once, on any node, for half a minute (P-AUTH-14)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from softstate.auth.tickets import TICKET_S, TICKETS
+from softstate.server.auth.warden import FORGET_S
+from tests.kit.event_client import EventClient
+from tests.kit.fake_node import Answer
+from tests.kit.memory_node import MemoryNode, memory_node
+from tests.kit.rules_gate import RulesGate
+
+BEARER = {"Authorization": "Bearer t"}
+
+
+def rules() -> RulesGate:
+    made = RulesGate()
+    made.may("u", read=["a"])
+    made.issue("t", "u")
+    return made
+
+
+async def ticket(running: MemoryNode) -> str:
+    answer = await running.ask("POST", "/v1/ticket", **BEARER)
+    assert (answer.status, answer.json["expires_ms"]) == (200, TICKET_S * 1_000)
+    assert answer["cache-control"] == "no-store"
+    return str(answer.json["ticket"])
+
+
+async def asked(running: MemoryNode, text: str) -> Answer:
+    return await running.ask("GET", f"/v1/events?topic=a&ticket={text}")
+
+
+def held(running: MemoryNode) -> int:
+    latest = running.store.disk.image.latest
+    return sum(topic.startswith(TICKETS) for topic in latest if _has_value(running, topic))
+
+
+def _has_value(running: MemoryNode, topic: str) -> bool:
+    (record,) = running.store.disk.image.load([running.store.disk.image.latest[topic]])
+    return record.cbor is not None
+
+
+async def test_a_ticket_stands_for_a_token_once(autojump_clock: MockClock) -> None:
+    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+        text = await ticket(running)
+        assert held(running) == 1
+        client = await (await EventClient(running, "a").open(ticket=text)).read()
+        assert (client.status, client.kinds) == (200, ["open", "sync"])
+        assert held(running) == 0
+        again = await asked(running, text)
+        assert (again.status, again.json["why"]) == (401, "expired")
+        await client.close()
+        assert (await asked(running, text)).status == 401
+
+
+async def test_of_two_that_use_a_ticket_at_once_one_is_let_in(autojump_clock: MockClock) -> None:
+    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+        text = await ticket(running)
+        clients = [EventClient(running, "a") for _ in range(4)]
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(partial(client.open, ticket=text))
+        assert sorted(client.status for client in clients) == [200, 401, 401, 401]
+
+
+async def test_a_ticket_is_good_for_half_a_minute_and_forgotten_then(autojump_clock: MockClock) -> None:
+    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+        late, left = await ticket(running), await ticket(running)
+        await trio.sleep(TICKET_S)
+        assert (await asked(running, late)).status == 401
+        assert held(running) == 1
+        await trio.sleep(FORGET_S)
+        assert held(running) == 0
+        assert (await asked(running, left)).status == 401
+
+
+async def test_what_the_token_may_not_read_its_ticket_may_not(autojump_clock: MockClock) -> None:
+    granted = rules()
+    async with memory_node(parts={"authority": granted, "wall": trio.current_time}) as running:
+        answer = await running.ask("GET", f"/v1/events?topic=b&ticket={await ticket(running)}")
+        assert answer.status == 403
+        text = await ticket(running)
+        granted.may("u", read=[])
+        assert (await asked(running, text)).status == 403
+        text = await ticket(running)
+        del granted.tokens["t"]
+        assert (await asked(running, text)).status == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [({}, 401), ({"Authorization": "Bearer wrong"}, 401), ({"Authorization": "Basic x"}, 401)]
+)
+async def test_who_presents_no_token_gets_no_ticket(
+    headers: dict[str, str], status: int, autojump_clock: MockClock
+) -> None:
+    granted = rules()
+    granted.may("", read=["a"])
+    async with memory_node(parts={"authority": granted, "wall": trio.current_time}) as running:
+        assert (await running.ask("POST", "/v1/ticket", **headers)).status == status
+        assert held(running) == 0
+
+
+async def test_a_ticket_beside_a_token_and_one_elsewhere_are_refused(autojump_clock: MockClock) -> None:
+    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+        text = await ticket(running)
+        assert (await running.ask("GET", f"/v1/events?topic=a&ticket={text}", **BEARER)).status == 400
+        assert (await running.ask("GET", f"/v1/topics/a?ticket={text}")).status == 401
+        assert (await running.ask("GET", f"/v1/events?topic=a&no_ticket={text}")).status == 401
+        assert held(running) == 1
+
+
+async def test_a_node_that_checks_no_credentials_makes_no_tickets(autojump_clock: MockClock) -> None:
+    async with memory_node() as running:
+        assert (await running.ask("POST", "/v1/ticket")).status == 400
