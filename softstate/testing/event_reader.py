@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from softstate.model import Change
 from softstate.names import covers
 
 CLOCK_RATE_MIN = 0.99
@@ -75,12 +76,15 @@ class EventParser:
 class StreamReader:
     """A client of streams, one after the other. `now` is in seconds of a clock that runs in suspend.
 
-    `values` are the newest states by topic, with their versions; deleted ones are left out. `ended` is the reason of
-    the last `gone`, and `resets` counts how often the history was another one.
+    `values` are the newest states by topic, with their versions; those that were deleted since the last `sync` are
+    among `deleted`. `news` are all changes, in order, and None for a reset; its owner may empty it. `ended` is the
+    reason of the last `gone`, and `resets` counts how often the history was another one.
     """
 
     names: tuple[str, ...]
     values: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
+    news: list[Change | None] = field(default_factory=list)
     ended: str | None = None
     resets: int = 0
     denied: list[str] = field(default_factory=list)
@@ -124,9 +128,11 @@ class StreamReader:
                 case "message":
                     self._apply(told)
                 case "sync":
-                    self._synced(told, now)
+                    self._synced(told, event.id, now)
                 case "reset":
                     self.values.clear()
+                    self.deleted.clear()
+                    self.news.append(None)
                     self.resets += 1
                     self._asof, self._listing, self._listed = -math.inf, True, set()
                 case "gone":
@@ -135,21 +141,28 @@ class StreamReader:
     def _apply(self, change: dict[str, Any]) -> None:
         topic, version = change["topic"], change["version"]
         self._listed.add(topic)
-        if version < self.values.get(topic, (0, None))[0]:
-            return
-        if change.get("deleted"):
-            self.values.pop(topic, None)
-        elif "value" in change:
-            self.values[topic] = version, change["value"]
+        if version > max(self.values.get(topic, (0, None))[0], self.deleted.get(topic, 0)):
+            if change.get("deleted"):
+                self._delete(topic, version)
+            elif "value" in change:
+                self.deleted.pop(topic, None)
+                self.values[topic] = version, change["value"]
+                self.news.append(Change(topic, version, change["value"]))
 
-    def _synced(self, told: dict[str, Any], now: float) -> None:
+    def _delete(self, topic: str, version: int) -> None:
+        self.values.pop(topic, None)
+        self.deleted[topic] = version
+        self.news.append(Change(topic, version, deleted=True))
+
+    def _synced(self, told: dict[str, Any], position: str, now: float) -> None:
         self.denied += told.get("denied", ())
         swept = list(told.get("compacted", ()))
         if self._listing:
             swept += self.names
         for topic in [topic for topic in self.values if any(covers(name, topic) for name in swept)]:
             if topic not in self._listed and topic not in told.get("unreadable", ()):
-                del self.values[topic]
+                self._delete(topic, int(position.rpartition(".")[2]))
+        self.deleted.clear()
         self._listing, self._listed = False, set()
         self.next_ms = told["next_ms"]
         if self._anchor_ms is None:

@@ -34,6 +34,7 @@ from softstate.server.fanout.outbox import Outbox
 from softstate.server.fanout.recent_changes import RecentChanges
 from softstate.server.fanout.turns import Turns
 from softstate.server.http import peer as http_peer, topic_routes
+from softstate.server.http.begun_poll import BegunPoll
 from softstate.server.http.channel import HttpChannel
 from softstate.server.http.message import Request
 from softstate.server.http.peer import HttpPeer
@@ -219,6 +220,8 @@ DOORS: dict[str, Door] = {
     "handler": Door(Node, "metrics", request("/metrics"), status=500),
     "async handler": Door(Node, "status", request("/v1/status"), status=500),
     "body": Door(HttpPeer, "_take_body", request("/v1/poll", "POST", "{}"), status=500),
+    "stream": Door(http_peer, "begin_stream", request("/v1/events?topic=a"), status=500),
+    "held poll": Door(BegunPoll, "late", request("/v1/poll", "POST", '{"topics":{"x":0},"wait_ms":1000}'), status=500),
     "held": Door(HttpChannel, "hang_up", request("/v1/topics/none?wait_ms=1000"), status=500),
     "reply": Door(HttpPeer, "_send", request("/healthz"), status=500),
     "written": Door(HttpChannel, "_replied", request("/healthz"), status=200),
@@ -279,6 +282,7 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "edge/tls.py task": ("task of a request", "async handler"),
     "edge/pump.py task": ("task of a request", "async handler"),
     "http/peer.py self._answer_later": ("task of a request", "async handler"),
+    "http/peer.py self._stream_later": ("stream",),
     "edge/pump.py partial(_sleep, after_s, call)": "sleeps, and has sockets listened to again",
     "node.py self.pump.run": "feeds real sockets only: tests/server/edge/test_pump.py, test_acceptor.py",
     "storage/access.py batcher.run": ("read", "lineage", "batch"),
@@ -294,6 +298,7 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "node.py self.beats.run": ("beat", "beats"),
     "node.py self.memory.run": "needs memory_max: tests/server/memory/test_watch.py",
     "node.py self.warden.forget": "needs rules: tests/server/auth/test_warden.py",
+    "node.py forget_tickets": "needs rules: tests/server/events/test_tickets.py",
     "node.py self._end_at_once": "waits for the bulkhead, and cancels",
     "node.py accept_all": ("accept",),
     "node.py self._sweep": ("expiry", "sweep"),

@@ -201,13 +201,14 @@ class BegunPoll:
                 self._end(ticket.error)
                 return
             context.unchanged.learn(self._query, page, arrived)
-            measured, self._measured = self._measured, None
+            measured = self._measured
             assert measured is not None
-            if _is_empty(page) and self._hold(page.position.revision):
-                measured.left()
-            else:
-                self._measured = measured
+            if not (_is_empty(page) and self._hold(page.position.revision)):
                 self._bring(page, measured, held_ms)
+                return
+            measured.left()
+            if self._measured is measured:  # else it was read again at once
+                self._measured = None
 
         context.reads.submit(self._query, self._asker, answered, self._failed)
         # Only now: if that raises, nothing is called that would end it.

@@ -5,6 +5,7 @@ import trio
 import trio.testing
 
 from softstate.errors import Unavailable
+from softstate.server.http.arguments import PARAMETERS_MAX
 from softstate.wire import CBOR
 from tests.kit.fake_node import Answer, FakeNode
 
@@ -237,7 +238,8 @@ async def test_bad_parameters(text: str) -> None:
 
 
 async def test_parameters_at_the_limit_and_one_over() -> None:
-    for count, words in ((16, "unknown query parameter 'p0'"), (17, "malformed query string (at most 16 parameters")):
+    most = f"malformed query string (at most {PARAMETERS_MAX} parameters"
+    for count, words in ((PARAMETERS_MAX, "unknown query parameter 'p0'"), (PARAMETERS_MAX + 1, most)):
         query = "&".join(f"p{number}=1" for number in range(count))
         answer = await FakeNode().ask("GET", f"/v1/topics/a?{query}")
         assert answer.status == 400
