@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
+from softstate.client.machine.description import ConnectionDescription
 from softstate.client.machine.events import (
     Action,
     Arrived,
@@ -119,6 +120,13 @@ class Rig:
         return self.machine._knowledge.elapsed_s(self.now)
 
     @property
+    def connection(self) -> ConnectionDescription:
+        """The connection that there is."""
+        connection = self.machine.describe().connection
+        assert connection is not None
+        return connection
+
+    @property
     def conn(self) -> int:
         return self.all(Connect)[-1].conn
 
@@ -206,7 +214,7 @@ class Rig:
         """Open the connection as far as the hello."""
         if self.mode == "closed":
             self.open()
-        while self.machine._push.connection is None:
+        while self.machine.describe().connection is None:
             self.tick_once()
         self.do(Connected(self.conn))
         return self.sent(Hello)[-1]

@@ -149,7 +149,7 @@ def test_a_connection_lost_at_once_is_followed_by_one_within_the_spread_and_then
     rig, waits = Rig("a").live(), []
     for _ in range(8):
         rig.do(Lost(rig.conn, None, "cut"))
-        waits.append(rig.machine._push.connect_at - rig.now)
+        waits.append(rig.machine.describe().connect_at - rig.now)
         rig.live()
     assert waits[0] <= 2.0
     assert max(waits) > 2.0
@@ -173,10 +173,10 @@ def test_a_node_that_advises_a_week_and_dies_does_not_keep_a_client_from_another
         died, found = rig.now, False
         while not found:
             assert rig.now <= died + 1.2 * RETRY_S_MAX
-            if rig.machine._push.connection is not None:
-                found = rig.machine._push.connection.url == OTHER
+            if rig.machine.describe().connection is not None:
+                found = rig.connection.url == OTHER
                 rig.do(ConnectFailed(rig.conn, "dead", unsent=True))
-            elif rig.machine._poll.in_flight:
+            elif rig.machine.describe().polling:
                 found = rig.poll.url == OTHER
                 rig.do(RequestFailed(rig.poll.request, "dead", unsent=True))
             else:
@@ -187,15 +187,14 @@ def test_spreads_of_farewells_and_the_next_poll_are_an_hour_away_at_most() -> No
     for seed in range(20):
         rig = Rig("a", seed=seed).live()
         rig.arrive(ServerBye("draining", 0, WEEK_MS))
-        assert rig.machine._push.connect_at - rig.now <= RETRY_S_MAX
+        assert rig.machine.describe().connect_at - rig.now <= RETRY_S_MAX
         rig = Rig("a", seed=seed).live()
         rig.arrive(Revoked("expired", 0, WEEK_MS))
-        assert rig.machine._push.open is not None
-        assert rig.machine._push.open.resubscribe_at - rig.now <= RETRY_S_MAX
+        assert rig.connection.resubscribe_at - rig.now <= RETRY_S_MAX
         rig = Rig("a", seed=seed)
         rig.greeted()
         rig.arrive(ServerBye("draining", 0, WEEK_MS))
-        assert rig.machine._push.connect_at - rig.now <= RETRY_S_MAX + 2.0
+        assert rig.machine.describe().connect_at - rig.now <= RETRY_S_MAX + 2.0
         rig = Rig("a", seed=seed, push=False).open()
         rig.do(rig.polled(next_ms=WEEK_MS))
         assert 0.8 * RETRY_S_MAX <= rig.machine.deadline() - rig.now <= 1.2 * RETRY_S_MAX

@@ -68,8 +68,7 @@ def test_a_beat_that_certifies_nothing_is_a_sign_of_life() -> None:
     rig.now += 2.0
     rig.arrive(Beat(1_000, 0))
     assert rig.age == 2.0
-    assert rig.machine._push.open is not None
-    assert rig.machine._push.open.silent_at > rig.now
+    assert rig.connection.silent_at > rig.now
 
 
 def test_a_change_at_or_below_its_position_is_old() -> None:
@@ -325,8 +324,7 @@ def test_without_beats_it_waits_for_renewals_as_ever() -> None:
 
 def test_another_node_is_polled_while_this_one_is_silent() -> None:
     rig = beaten(urls=("ws://127.0.0.1:8700", OTHER))
-    connected = rig.machine._push.connection
-    assert connected is not None
+    connected = rig.connection
     rig.advance(4.0)
     assert rig.mode == "suspect"
     assert {poll.url for poll in rig.all(SendPoll)} == {"ws://127.0.0.1:8700", OTHER} - {connected.url}

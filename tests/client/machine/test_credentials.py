@@ -104,7 +104,7 @@ def test_nothing_begins_before_there_is_a_token() -> None:
     assert rig.recent(Connect)
     rig.do(Connected(rig.conn))
     assert rig.sent(Hello)[-1].token == "t1"
-    assert rig.machine._credentials.cell.token == "t1"
+    assert rig.machine.describe().token == "t1"
 
 
 def test_a_client_that_only_polls_waits_for_it_as_well() -> None:
@@ -213,7 +213,7 @@ def test_polls_tell_when_a_token_ends_too() -> None:
     rig.until_fetch()
     assert REFRESH_FROM * 10 <= rig.now - sent <= REFRESH_UPTO * 10
     rig.give()
-    assert rig.machine._credentials.cell.token == "t2"
+    assert rig.machine.describe().token == "t2"
 
 
 # The lease ------------------------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_a_bad_new_token_leaves_the_client_live_and_another_is_fetched() -> None
     rig.arrive(refusal(auth.id, "signature"))
     assert rig.mode == "live"
     assert [told.error.why for told in rig.all(NodeRefused)] == ["signature"]
-    assert rig.machine._credentials.cell.token == "t1"
+    assert rig.machine.describe().token == "t1"
     rig.live_until_fetch(ends_at)
     assert rig.all(FetchToken)[-1].rejected == "signature"
 

@@ -30,22 +30,22 @@ def test_a_prefix_that_narrows_is_replaced_by_what_may_be_read_below_it() -> Non
     rig.arrive(DeniedNames(["p/"], {"p/": ["p/x/", "p/z"]}))
     (denied,) = rig.recent(NamesDenied)
     assert denied.narrow == {"p/": ["p/x/", "p/z"]}
-    assert set(rig.machine._knowledge.subscriptions) == {"p/x/", "p/z"}
+    assert set(rig.machine.describe().names) == {"p/x/", "p/z"}
     (asked,) = rig.recently_sent(Subscribe)
     assert (set(asked.topics), set(asked.prefixes)) == ({"p/z"}, {"p/x/"})
     # It is known still, so nothing of it is told twice, or by a node that is behind.
     assert [change.version for change in rig.machine.known("p/x/")] == [13]
     assert rig.machine.known("p/y") == []
     rig.arrive(DeniedNames(["p/x/"], {"p/x/": ["p/x/2"]}))
-    assert set(rig.machine._knowledge.subscriptions) == {"p/x/2", "p/z"}
+    assert set(rig.machine.describe().names) == {"p/x/2", "p/z"}
 
 
 def test_no_other_prefix_is_replaced_nor_one_that_narrows_no_more() -> None:
     rig = Rig("p/", "q/").live()
     rig.do(Narrowing(frozenset({"q/"})))
     rig.arrive(DeniedNames(["p/"], {"p/": ["p/x/"]}))
-    assert set(rig.machine._knowledge.subscriptions) == {"q/"}
+    assert set(rig.machine.describe().names) == {"q/"}
     rig.do(Narrowing(frozenset()))
     rig.arrive(DeniedNames(["q/"], {"q/": ["q/x/"]}))
-    assert not rig.machine._knowledge.subscriptions
+    assert not rig.machine.describe().names
     assert not rig.recently_sent(Subscribe)

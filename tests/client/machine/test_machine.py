@@ -49,8 +49,8 @@ def _cut(rig: Rig) -> Rig:
 def _polling(rig: Rig) -> Rig:
     """Lose the connection and go on to the first poll."""
     _cut(rig)
-    while not rig.machine._poll.in_flight:
-        if rig.machine._push.connection is not None:
+    while not rig.machine.describe().polling:
+        if rig.machine.describe().connection is not None:
             rig.do(ConnectFailed(rig.conn, "refused"))
             rig.machine._core.failures = 0
         rig.tick_once()
@@ -177,7 +177,7 @@ def test_a_poll_answer_cut_off_certifies_and_sweeps_nothing() -> None:
     rig.do(rig.polled(set_to("p/a", 3), more=True, cursor="next"))
     rig.do(RequestFailed(rig.poll.request, "cut"))
     assert rig.age == math.inf
-    while not rig.machine._poll.in_flight:
+    while not rig.machine.describe().polling:
         rig.tick_once()
     rig.do(rig.polled(set_to("p/a", 3), more=True))
     assert (rig.recent(SendPoll), rig.age) == ([], math.inf), "a page that promises more without a cursor is no answer"
@@ -269,7 +269,7 @@ def test_a_large_set_goes_in_several_polls() -> None:
     assert rig.age == math.inf
     rig.do(rig.polled())
     assert rig.age == 0.0
-    assert not rig.machine._poll.in_flight
+    assert not rig.machine.describe().polling
 
 
 def test_no_names_are_live_at_once_and_renew() -> None:
@@ -339,7 +339,7 @@ def test_compacted_polls_list_anew() -> None:
     rig.advance(18.0)
     assert rig.poll.message.prefixes == {"p/": 10}
     rig.do(RequestFailed(rig.poll.request, "too old", Compacted("too old")))
-    while not rig.machine._poll.in_flight:
+    while not rig.machine.describe().polling:
         rig.tick_once()
     assert rig.poll.message.prefixes == {"p/": 0}
 
@@ -359,8 +359,7 @@ def test_the_leases_end_comes_before_the_nodes_also_while_the_store_is_down() ->
     rig = Rig("a").live().renewing()
     sent = rig.now
     rig.arrive(rig.renewed(store="down"))
-    assert rig.machine._push.connection is not None
-    assert rig.machine._push.connection.lease_until == sent + 0.99 * TTL_S
+    assert rig.connection.lease_until == sent + 0.99 * TTL_S
 
 
 def test_a_renewal_that_fails_certifies_nothing_and_the_next_follows() -> None:
@@ -384,9 +383,7 @@ def test_renewals_that_nobody_answers_are_forgotten_beyond_a_limit() -> None:
     rig = Rig("a").live()
     for _ in range(RENEWALS_MAX + 3):
         rig.machine._push.renew()
-    link = rig.machine._push.connection
-    assert link is not None
-    assert len(link.renewals) == RENEWALS_MAX
+    assert len(rig.connection.renewals) == RENEWALS_MAX
 
 
 def test_an_unanswered_subscribe_counts_as_a_miss() -> None:

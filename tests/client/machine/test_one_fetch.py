@@ -62,9 +62,9 @@ def test_a_connection_whose_answer_comes_to_no_end_is_left(added: bool) -> None:
         rig.arrive(Subscribed(request, at(10), more=True))
     assert pages == IDLE_PAGES_MAX + 1
     assert "further pages without an end" in str(rig.machine.last_error)
-    while rig.machine._push.connection is None:
+    while rig.machine.describe().connection is None:
         rig.tick_once()
-    assert (rig.machine._push.connection.url == OTHER) is not added, "a node that was in order is tried once more"
+    assert (rig.connection.url == OTHER) is not added, "a node that was in order is tried once more"
 
 
 def test_a_subscribe_whose_answer_is_overdue_no_longer_holds_back_the_poll() -> None:
@@ -163,14 +163,14 @@ def test_publishes_that_fail_while_offline_do_not_draw_the_timer_of_polls_anew()
     rig = Rig("a", push=False).open()
     while rig.mode != "offline":
         rig.do(RequestFailed(rig.poll.request, "unreachable"))
-        if not rig.machine._poll.in_flight and rig.mode != "offline":
+        if not rig.machine.describe().polling and rig.mode != "offline":
             rig.tick_once()
     due, failures = rig.machine._retries.deadline(), rig.machine._core.failures
     assert due < math.inf
     rig.do(_asked(1))
     tried = 0
-    while rig.machine.deadline() < due or rig.machine._publishes.in_flight:
-        if rig.machine._publishes.in_flight:
+    while rig.machine.deadline() < due or rig.machine.describe().publishing:
+        if rig.machine.describe().publishing:
             tried += 1
             rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "unreachable"))
         else:
@@ -186,16 +186,16 @@ def test_an_offline_client_that_only_publishes_still_connects_by_its_own_timer(s
     for _ in range(200):
         if rig.mode == "offline":
             break
-        if rig.machine._push.connection is not None:
+        if rig.machine.describe().connection is not None:
             rig.do(ConnectFailed(rig.conn, "refused"))
-        elif rig.machine._poll.in_flight:
+        elif rig.machine.describe().polling:
             rig.do(RequestFailed(rig.poll.request, "unreachable"))
         else:
             rig.tick_once()
     assert rig.mode == "offline"
     due = rig.machine._retries.deadline()
     rig.do(_asked(1))
-    while rig.machine._publishes.in_flight:
+    while rig.machine.describe().publishing:
         rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "unreachable"))
     assert rig.machine._retries.deadline() == due
 

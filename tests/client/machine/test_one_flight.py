@@ -190,9 +190,7 @@ def test_a_renewal_behind_a_request_that_is_turned_down_expects_the_mismatch() -
     rig = greeted("a")
     rig.arrive(rig.welcome())
     rig.machine._push.renew()
-    connection = rig.machine._push.connection
-    assert connection is not None
-    (renewal,) = connection.renewals
+    (renewal,) = rig.connection.renewals
     rig.arrive(Error("too_large", "no", rig.sent(Subscribe)[-1].id))
     rig.arrive(Renewed(renewal, False, at(10), 0, 60_000, 20_000, POLL, RECOVER, "ok"))
     assert repairs(rig) == 0
@@ -309,9 +307,7 @@ def test_the_lease_ends_by_when_hello_was_sent() -> None:
     rig.now += 3.0
     rig.arrive(rig.welcome())
     rig.arrive(rig.subscribed())
-    connection = rig.machine._push.connection
-    assert connection is not None
-    assert connection.lease_until == sent + 0.99 * 60.0
+    assert rig.connection.lease_until == sent + 0.99 * 60.0
 
 
 def test_a_poll_leaves_out_what_was_asked_for_early_from_the_welcome_on() -> None:

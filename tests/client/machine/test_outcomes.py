@@ -101,7 +101,7 @@ def test_a_node_that_wants_other_credentials_has_not_applied_the_publish_that_it
     rig.do(_asked(1))
     if lost_before:
         rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "broken off"))
-        while not rig.machine._publishes.in_flight:
+        while not rig.machine.describe().publishing:
             rig.tick_once()
     error = Unauthenticated("expired")
     rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "expired", error))
@@ -113,7 +113,7 @@ def test_a_node_that_wants_other_credentials_has_not_applied_the_publish_that_it
 def test_what_is_in_flight_over_http_when_the_handshake_is_refused_has_an_unknown_outcome() -> None:
     rig = Rig("a").open()
     rig.do(_asked(1))
-    while not rig.machine._publishes.in_flight:
+    while not rig.machine.describe().publishing:
         rig.tick_once()
     rig.do(ConnectFailed(rig.conn, "no", 401))
     (settled,) = rig.recent(Settled)

@@ -53,8 +53,8 @@ def _cut(rig: Rig) -> Rig:
 def _polling(rig: Rig) -> Rig:
     """Lose the connection and go on to the first poll."""
     _cut(rig)
-    while not rig.machine._poll.in_flight:
-        if rig.machine._push.connection is not None:
+    while not rig.machine.describe().polling:
+        if rig.machine.describe().connection is not None:
             rig.do(ConnectFailed(rig.conn, "refused"))
             rig.machine._core.failures = 0
         rig.tick_once()
@@ -73,7 +73,7 @@ def _two_stores(rig: Rig, pattern: str, seconds: float) -> list[float]:
     sent: list[float] = []
     end, turn = rig.now + seconds, cycle(pattern)
     while rig.now < end:
-        if not rig.machine._poll.in_flight:
+        if not rig.machine.describe().polling:
             rig.tick_once()
             continue
         sent.append(rig.now)
@@ -93,7 +93,7 @@ def test_two_stores_behind_one_url_are_not_polled_without_a_pause(pattern: str, 
     sent = _two_stores(rig, pattern, 600.0)
     assert len(sent) < 600.0 / 12.0 * 6
     assert all(sum(at_s <= each < at_s + 5.0 for each in sent) < 20 for at_s in sent)
-    rig.do(*([rig.polled(position=at(5, epoch="x"))] if rig.machine._poll.in_flight else []))
+    rig.do(*([rig.polled(position=at(5, epoch="x"))] if rig.machine.describe().polling else []))
     _two_stores(rig, "x", 120.0)
     assert rig.age < 20.0, "once there is one store"
 
@@ -102,7 +102,7 @@ def test_the_poll_after_a_reset_comes_at_once_again_when_the_set_has_had_an_age(
     rig = Rig("a", push=False).open()
     rig.do(rig.polled())
     for revision in range(3, 8):
-        while not rig.machine._poll.in_flight:
+        while not rig.machine.describe().polling:
             rig.tick_once()
         polls = len(rig.all(SendPoll))
         position = at(revision, f"l{revision}")
@@ -142,7 +142,7 @@ def test_rewound_that_names_no_position_is_only_a_failure() -> None:
 def test_an_answer_to_a_poll_sent_before_a_reset_is_discarded() -> None:
     rig = _cut(Rig("a").live())
     rig.greeted()
-    while not rig.machine._poll.in_flight:
+    while not rig.machine.describe().polling:
         rig.tick_once()
     poll = rig.poll
     rig.arrive(rig.welcome(position=at(3, "l2"), reset=True))
@@ -157,7 +157,7 @@ def test_a_poll_answer_of_another_lineage_is_used_only_from_the_position_it_carr
     assert rig.delivered() == [set_to("a", 12)]
     rig = _cut(Rig("a").live())
     rig.greeted()
-    while not rig.machine._poll.in_flight:
+    while not rig.machine.describe().polling:
         rig.tick_once()
     rig.arrive(rig.welcome(11))
     rig.do(rig.polled(set_to("a", 12), position=at(12, "l2")))
@@ -172,7 +172,7 @@ def test_a_poll_answer_of_another_lineage_is_used_only_from_the_position_it_carr
 def test_rewound_to_a_poll_that_carried_another_position_is_asked_again() -> None:
     rig = _cut(Rig("a").live())
     rig.greeted()
-    while not rig.machine._poll.in_flight:
+    while not rig.machine.describe().polling:
         rig.tick_once()
     rig.arrive(rig.welcome(11))
     rig.do(RequestFailed(rig.poll.request, "gone", Rewound("rewound", position=at(3, "l2"))))
@@ -215,7 +215,7 @@ def test_a_connection_that_names_the_new_lineage_is_kept() -> None:
 def test_a_welcome_in_another_history_than_a_poll_brought_is_left() -> None:
     rig = Rig("a")
     rig.greeted()
-    while not rig.machine._poll.in_flight:
+    while not rig.machine.describe().polling:
         rig.tick_once()
     rig.do(rig.polled(position=at(12, "l2")))
     rig.arrive(rig.welcome(9))
@@ -276,7 +276,7 @@ def test_names_dropped_during_a_round_are_not_asked_about() -> None:
     rig = Rig(*names, push=False).open()
     rig.do(Unwanted([names[-1]]))
     rig.do(rig.polled())
-    assert not rig.machine._poll.in_flight
+    assert not rig.machine.describe().polling
     assert rig.age == 0.0
 
 
@@ -284,7 +284,7 @@ def test_names_wanted_while_offline_are_asked_about_within_the_cap() -> None:
     rig = Rig(push=False).open()
     for ticket in range(3):
         rig.do(_asked(ticket))
-        while not rig.machine._publishes.in_flight:
+        while not rig.machine.describe().publishing:
             rig.tick_once()
         rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "unreachable"))
     assert rig.mode == "offline"
@@ -370,7 +370,7 @@ def test_publishes_that_every_url_refuses_by_name_were_not_applied_unless_sent_b
         rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "broken off"))
     error = Denied("not by this name", why="host")
     while not rig.recent(Settled):
-        if rig.machine._publishes.in_flight:
+        if rig.machine.describe().publishing:
             rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "no", error))
         else:
             rig.tick_once()
@@ -402,12 +402,12 @@ def test_offline_a_publish_answered_is_polling() -> None:
     rig = Rig(push=False).open()
     rig.do(_asked(1))
     while rig.mode != "offline":
-        if rig.machine._publishes.in_flight:
+        if rig.machine.describe().publishing:
             rig.do(RequestFailed(rig.all(SendPublish)[-1].request, "unreachable", Unavailable("down")))
         else:
             rig.tick_once()
     rig.do(Wanted(["a"]))
-    while not rig.machine._publishes.in_flight:
+    while not rig.machine.describe().publishing:
         rig.tick_once()
     rig.do(PublishAnswered(rig.all(SendPublish)[-1].request, [BatchResult("a", 3, at(3))]))
     assert rig.mode == "polling"

@@ -121,7 +121,7 @@ def test_names_added_to_a_lease_go_in_portions() -> None:
 def test_polls_are_cut_to_a_safe_size_before_a_node_has_told_its_limit() -> None:
     rig = Rig(*LONG, push=False).open()
     asked: list[str] = []
-    while rig.machine._poll.in_flight:
+    while rig.machine.describe().polling:
         assert _size(rig.poll.message) <= NAMES_BYTES_MAX
         asked += rig.poll.message.topics
         rig.do(rig.polled())
@@ -134,7 +134,7 @@ def test_polls_are_cut_to_the_limit_told() -> None:
     rig = Rig(*LONG).syncing(limits=LIMITS)
     rig.do(Lost(rig.conn, None, "cut"))
     rig.advance(1.0)
-    while rig.machine._poll.in_flight:
+    while rig.machine.describe().polling:
         rig.do(rig.polled())
     assert len(rig.all(SendPoll)) > 10
     assert max(_size(poll.message) for poll in rig.all(SendPoll)) <= LIMITS.message_bytes
@@ -256,7 +256,7 @@ def test_batches_over_http_are_cut_by_bytes_and_a_large_one_goes_alone() -> None
     rig = Rig(push=False)
     rig.do(Opened(), *(_asked(ticket, 10_000) for ticket in range(1, 60)), _asked(60, 300_000), _asked(61, 10))
     batches = []
-    while rig.machine._publishes.in_flight:
+    while rig.machine.describe().publishing:
         sent = rig.all(SendPublish)[-1]
         batches.append(sent)
         results = [BatchResult(change.topic, 9, at(9)) for change in sent.changes]

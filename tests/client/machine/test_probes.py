@@ -28,12 +28,12 @@ def test_while_a_url_refuses_polls_wait_for_the_probe_of_the_connection() -> Non
 
 def test_a_refused_poll_leaves_the_connection_its_place_in_the_spread() -> None:
     rig = killed_node_rig(spread_s=40.0)
-    due = rig.machine._push.connect_at
+    due = rig.machine.describe().connect_at
     assert due > rig.now + 2.5
     network = Network(rig, URL)
     network.run(due - rig.now - 0.001)
     assert len(network.knocks) == 1
-    assert rig.machine._push.connect_at == due
+    assert rig.machine.describe().connect_at == due
 
 
 def test_polls_go_on_when_a_connection_was_made_that_says_nothing() -> None:
@@ -58,7 +58,7 @@ def test_a_probe_that_hangs_holds_the_other_path_back_no_longer_than_its_timeout
     assert rig.mode == "polling"
     polls = len(rig.all(SendPoll))
     rig.advance(rig.machine.deadline() - rig.now)
-    assert rig.machine._push.connection is not None
+    assert rig.machine.describe().connection is not None
     began = rig.now
     rig.advance(4.9)
     assert len(rig.all(SendPoll)) == polls, "one probe a URL"
@@ -174,7 +174,7 @@ def test_a_live_client_polls_no_more_when_its_host_is_reached_once_more() -> Non
     network.run(10.0, until="live")
     rig.machine._core.refused_dial(URL)
     rig.machine._core.reached(URL)
-    assert rig.machine._poll.poll_at == math.inf
+    assert rig.machine.describe().poll_at == math.inf
 
 
 # Publishes -----------------------------------------------------------------------------------------------------------
@@ -184,16 +184,16 @@ def test_publishes_have_a_backoff_of_their_own_that_no_spread_lengthens() -> Non
     rig = killed_node_rig(spread_s=600.0)
     network = Network(rig, URL)
     network.run(1.0)
-    due = rig.machine._push.connect_at
+    due = rig.machine.describe().connect_at
     network.answer(rig.do(asked(1)))
     network.run(5.0)
     assert 2 <= len(network.times(URL, "SendPublish")) <= 12
-    assert rig.machine._push.connect_at == due, "which moves no client to the front of the herd"
+    assert rig.machine.describe().connect_at == due, "which moves no client to the front of the herd"
     network.down.clear()
     network.run(8.0)
     assert rig.machine.refusal(1) is None
-    assert rig.machine._queue.ready is False or not rig.machine._publishes.in_flight
-    assert rig.machine._push.connect_at == due
+    assert rig.machine._queue.ready is False or not rig.machine.describe().publishing
+    assert rig.machine.describe().connect_at == due
 
 
 def test_a_refused_publish_tells_the_polls() -> None:

@@ -33,7 +33,7 @@ LAPSE_S_MIN = 0.8 * 10 * 30.0
 
 
 def _polling(rig: Rig) -> bool:
-    return rig.machine._poll.in_flight
+    return rig.machine.describe().polling
 
 
 def _until_a_poll(rig: Rig) -> None:
@@ -92,7 +92,7 @@ def test_offline_a_refused_poll_is_tried_again_as_well() -> None:
     _refuse(rig, Invalid("a rule"))
     rig.do(_asked(1))
     while rig.mode != "offline":
-        if rig.machine._publishes.in_flight:
+        if rig.machine.describe().publishing:
             rig.do(RequestFailed(_sent(rig).request, "unreachable"))
         else:
             rig.tick_once()

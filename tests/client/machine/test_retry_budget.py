@@ -18,11 +18,11 @@ def _go_on(rig: Rig, status: int | None, seconds: float) -> list[float]:
     """Let time pass; no connection comes to be, and polls are turned down. Return when connections were tried."""
     tries, end = [], rig.now + seconds
     while min(rig.now, rig.machine.deadline()) <= end:
-        connection = rig.machine._push.connection
+        connection = rig.machine.describe().connection
         if connection is not None:
             tries.append(rig.now)
             rig.do(ConnectFailed(connection.conn, "failed", status, unsent=status is None))
-        elif rig.machine._poll.in_flight:
+        elif rig.machine.describe().polling:
             rig.do(RequestFailed(rig.poll.request, "no", Invalid("a rule")))
         else:
             rig.tick_once()

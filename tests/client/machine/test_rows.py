@@ -37,7 +37,9 @@ def test_k_rounds_of_failed_polls_are_offline_with_one_retry_budget() -> None:
     for _ in range(40):
         _fail_next(rig)
         times.append(rig.now)
-        assert not (rig.machine._push.connection is not None and rig.machine._poll.in_flight), "one attempt at a time"
+        assert not (rig.machine.describe().connection is not None and rig.machine.describe().polling), (
+            "one attempt at a time"
+        )
     assert all(later >= earlier for earlier, later in pairwise(times))
     assert 10.0 < (times[-1] - times[10]) / 29 < 20.0, "half the cap on average, both paths together"
 
@@ -47,9 +49,9 @@ def test_connections_refused_do_not_hold_back_polls_that_succeed() -> None:
     rig = Rig("a", urls=(URL, OTHER)).live()
     rig.do(Lost(rig.conn, None, "killed"))
     for _ in range(200):
-        if rig.machine._push.connection is not None:
+        if rig.machine.describe().connection is not None:
             rig.do(ConnectFailed(rig.conn, "refused"))
-        elif rig.machine._poll.in_flight:
+        elif rig.machine.describe().polling:
             dead = rig.poll.url == URL
             rig.do(RequestFailed(rig.poll.request, "refused") if dead else rig.polled())
         else:
@@ -61,11 +63,11 @@ def test_connections_refused_do_not_hold_back_polls_that_succeed() -> None:
 def test_offline_every_url_is_tried_in_one_round() -> None:
     rig = _offline("a", urls=(URL, OTHER))
     before = len(rig.all(SendPoll))
-    while not rig.machine._poll.in_flight:
-        _fail_next(rig) if rig.machine._push.connection else rig.tick_once()
+    while not rig.machine.describe().polling:
+        _fail_next(rig) if rig.machine.describe().connection else rig.tick_once()
     began = rig.now
     rig.do(RequestFailed(rig.poll.request, "refused"))
-    assert rig.machine._poll.in_flight
+    assert rig.machine.describe().polling
     assert {poll.url for poll in rig.all(SendPoll)[before:]} == {URL, OTHER}
     assert rig.now == began
 
@@ -73,10 +75,10 @@ def test_offline_every_url_is_tried_in_one_round() -> None:
 def _fail_next(rig: Rig) -> int:
     """Let the machine make its next attempt, and fail it."""
     while True:
-        if rig.machine._push.connection is not None:
+        if rig.machine.describe().connection is not None:
             rig.do(ConnectFailed(rig.conn, "refused"))
             return 1
-        if rig.machine._poll.in_flight:
+        if rig.machine.describe().polling:
             rig.do(RequestFailed(rig.poll.request, "unreachable"))
             return 1
         rig.tick_once()
@@ -100,27 +102,27 @@ def test_offline_tries_both_paths_in_turn() -> None:
 
 def test_offline_a_poll_answered_is_polling() -> None:
     rig = _offline("a")
-    while not rig.machine._poll.in_flight:
-        _fail_next(rig) if rig.machine._push.connection else rig.tick_once()
+    while not rig.machine.describe().polling:
+        _fail_next(rig) if rig.machine.describe().connection else rig.tick_once()
     rig.do(rig.polled(set_to("a", 4)))
     assert rig.mode == "polling"
     assert rig.delivered() == [set_to("a", 4)]
     rig.advance(1.0)
-    assert rig.machine._push.connection is not None, "both paths are tried again, each by itself"
+    assert rig.machine.describe().connection is not None, "both paths are tried again, each by itself"
 
 
 def test_offline_a_welcome_is_syncing() -> None:
     rig = _offline("a")
-    while rig.machine._push.connection is None:
-        _fail_next(rig) if rig.machine._poll.in_flight else rig.tick_once()
+    while rig.machine.describe().connection is None:
+        _fail_next(rig) if rig.machine.describe().polling else rig.tick_once()
     rig.syncing()
     assert rig.mode == "syncing"
 
 
 def test_offline_retry_after_wins() -> None:
     rig = _offline("a")
-    while not rig.machine._poll.in_flight:
-        _fail_next(rig) if rig.machine._push.connection else rig.tick_once()
+    while not rig.machine.describe().polling:
+        _fail_next(rig) if rig.machine.describe().connection else rig.tick_once()
     rig.do(RequestFailed(rig.poll.request, "busy", Unavailable("down", retry_ms=100_000)))
     assert rig.machine.deadline() >= rig.now + 100.0
 
@@ -138,8 +140,8 @@ def test_refused_credentials_stop(state: str, how: str) -> None:
     rig = _offline("a") if state == "offline" else Rig("a").live() if state == "live" else Rig("a").open()
     kind: type[Exception] = Unauthenticated
     if state == "offline":
-        while rig.machine._push.connection is None:
-            _fail_next(rig) if rig.machine._poll.in_flight else rig.tick_once()
+        while rig.machine.describe().connection is None:
+            _fail_next(rig) if rig.machine.describe().polling else rig.tick_once()
     match how:
         case "handshake" if state != "live":
             rig.do(ConnectFailed(rig.conn, "no", 403))
@@ -227,11 +229,11 @@ def test_a_url_that_answers_404_is_for_polling_only() -> None:
     assert rig.mode == "polling"
     assert [connect.url for connect in rig.recent(Connect)] == [OTHER]
     for _ in range(4):
-        rig.do(ConnectFailed(rig.conn, "refused"), rig.polled() if rig.machine._poll.in_flight else Jumped())
+        rig.do(ConnectFailed(rig.conn, "refused"), rig.polled() if rig.machine.describe().polling else Jumped())
         rig.machine._core.failures = 0
-        while rig.machine._push.connection is None:
+        while rig.machine.describe().connection is None:
             rig.tick_once()
-            if rig.machine._poll.in_flight:
+            if rig.machine.describe().polling:
                 rig.do(rig.polled())
     assert {connect.url for connect in rig.all(Connect)[1:]} == {OTHER}
     assert rig.mode == "polling"
@@ -243,13 +245,13 @@ def test_if_no_url_serves_websocket_it_stays_polling_and_asks_again_much_later()
     end = rig.now + 239.0
     while rig.now < end:
         rig.tick_once()
-        if rig.machine._poll.in_flight:
+        if rig.machine.describe().polling:
             rig.do(rig.polled())
     assert len(rig.all(Connect)) == 1
     assert rig.mode == "polling"
     while len(rig.all(Connect)) == 1:
         rig.tick_once()
-        if rig.machine._poll.in_flight:
+        if rig.machine.describe().polling:
             rig.do(rig.polled())
     assert rig.now <= 1_000.0 + 10 * 30 * 1.2 + 1.0
 

@@ -157,7 +157,7 @@ def test_a_rewound_poll_resets_and_leaves_the_connection(state: str) -> None:
         assert rig.mode == "syncing"
     else:
         rig.suspect()
-    while not rig.machine._poll.in_flight:
+    while not rig.machine.describe().polling:
         rig.tick_once()
     rig.do(RequestFailed(rig.poll.request, "gone", Rewound("rewound", position=at(2, "l2"))))
     assert rig.recent(Reset) == [Reset(at(2, "l2"))]
@@ -266,8 +266,7 @@ def test_a_matching_renewal_sets_a_new_expiry_and_age_counts_from_its_sending() 
     assert rig.mode == "live"
     assert rig.age == 2.5
     assert rig.machine.position == at(15)
-    assert rig.machine._push.connection is not None
-    assert rig.machine._push.connection.lease_until == sent + 0.99 * TTL_S
+    assert rig.connection.lease_until == sent + 0.99 * TTL_S
 
 
 @pytest.mark.parametrize("state", ["live", "suspect", "syncing"])

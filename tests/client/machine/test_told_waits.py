@@ -21,7 +21,7 @@ def _polls_until(rig: Rig, seconds: float) -> list[tuple[float, str]]:
     polls: list[tuple[float, str]] = []
     end = rig.now + seconds
     while rig.now < end:
-        if rig.machine._poll.in_flight:
+        if rig.machine.describe().polling:
             polls.append((rig.now, rig.poll.url))
             rig.do(RequestFailed(rig.poll.request, "no", Denied("not by this name", why="host")))
         else:
@@ -56,7 +56,7 @@ def test_names_wanted_while_a_node_asks_for_a_pause_are_polled_elsewhere_at_once
 def test_names_wanted_while_offline_do_not_cut_the_pause_short() -> None:
     rig = Rig("a", push=False).open()
     while rig.mode != "offline":
-        if rig.machine._poll.in_flight:
+        if rig.machine.describe().polling:
             rig.do(RequestFailed(rig.poll.request, "busy", BUSY))
         else:
             rig.tick_once()
@@ -71,7 +71,7 @@ def test_names_wanted_while_offline_do_not_cut_the_pause_short() -> None:
 def test_the_wait_of_a_bye_is_kept_when_the_store_turns_out_to_be_rewound() -> None:
     rig = Rig("a").live()
     rig.arrive(ServerBye("draining", 20_000, 0))
-    while not rig.machine._poll.in_flight:
+    while not rig.machine.describe().polling:
         rig.tick_once()
     rig.do(RequestFailed(rig.poll.request, "gone", Rewound("rewound", position=at(3, "l2"))))
     rig.do(rig.polled(position=at(4, "l2")))
@@ -99,7 +99,7 @@ def test_a_node_that_asks_for_an_hour_does_not_keep_the_client_from_another() ->
     rig.do(RequestFailed(rig.poll.request, "busy", Overloaded("busy", retry_ms=3_600_000)))
     polls: list[tuple[float, str]] = []
     while rig.now < 1_600.0:
-        if rig.machine._poll.in_flight:
+        if rig.machine.describe().polling:
             polls.append((rig.now, rig.poll.url))
             rig.do(RequestFailed(rig.poll.request, "broken"))
         else:
@@ -114,7 +114,7 @@ def test_of_a_url_that_refuses_and_one_that_breaks_off_the_latter_is_tried_once_
     rig = Rig("a", push=push, urls=(URL, OTHER)).open()
     tries: list[float] = []
     while rig.now < 1_300.0:
-        connection, poll = rig.machine._push.connection, rig.machine._poll.in_flight
+        connection, poll = rig.machine.describe().connection, rig.machine.describe().polling
         if connection is None and not poll:
             rig.tick_once()
         elif connection is not None:
@@ -131,20 +131,18 @@ def test_of_a_url_that_refuses_and_one_that_breaks_off_the_latter_is_tried_once_
 def test_a_bye_or_a_revoked_lease_for_a_day_counts_as_an_hour() -> None:
     rig = Rig("a").live()
     rig.arrive(ServerBye("draining", 86_400_000, 0))
-    assert rig.machine._push.connect_at - rig.now == RETRY_S_MAX
+    assert rig.machine.describe().connect_at - rig.now == RETRY_S_MAX
     rig = Rig("a").live()
     rig.arrive(Revoked("expired", 86_400_000))
-    assert rig.machine._push.open is not None
-    assert rig.machine._push.open.resubscribe_at - rig.now == RETRY_S_MAX
+    assert rig.connection.resubscribe_at - rig.now == RETRY_S_MAX
     rig = Rig("a")
     rig.greeted()
     rig.arrive(ServerBye("draining", 86_400_000, 1_000))
-    assert RETRY_S_MAX <= rig.machine._push.connect_at - rig.now <= RETRY_S_MAX + 2.0
+    assert RETRY_S_MAX <= rig.machine.describe().connect_at - rig.now <= RETRY_S_MAX + 2.0
     rig = Rig("a").live()
     rig.do(Wanted(["b"]))
     rig.arrive(Error("overloaded", "busy", "subscribe-2", retry_ms=86_400_000))
-    assert rig.machine._push.open is not None
-    assert rig.machine._push.open.resubscribe_at - rig.now == RETRY_S_MAX
+    assert rig.connection.resubscribe_at - rig.now == RETRY_S_MAX
 
 
 def test_urls_that_all_refuse_polls_by_name_are_asked_again_much_later_also_when_offline() -> None:
@@ -180,12 +178,12 @@ def waits_after_503(retry_ms: int | None) -> list[float]:
     waits = []
     for seed in range(100):
         rig = killed_node_rig(seed, spread_s=8.0)
-        while rig.machine._push.connection is None:
+        while rig.machine.describe().connection is None:
             rig.tick_once()
             if rig.recent(SendPoll):
                 rig.do(rig.polled())
         rig.do(ConnectFailed(rig.conn, "answered 503", 503, retry_ms))
-        waits.append(rig.machine._push.connect_at - rig.now)
+        waits.append(rig.machine.describe().connect_at - rig.now)
         assert not rig.machine._core.reach.refuses(URL), "it answers: polls may be served all the same"
     return waits
 
@@ -209,7 +207,7 @@ def test_a_wait_of_a_day_counts_as_an_hour(kind: type[Overloaded | Unavailable])
     assert RETRY_S_MAX <= rig.machine.deadline() - rig.now <= RETRY_S_MAX + 1.0
     rig = Rig("a").open()
     rig.do(ConnectFailed(rig.conn, "busy", 503, 86_400_000))
-    assert RETRY_S_MAX <= rig.machine._push.connect_at - rig.now <= RETRY_S_MAX + 1.0
+    assert RETRY_S_MAX <= rig.machine.describe().connect_at - rig.now <= RETRY_S_MAX + 1.0
 
 
 def test_an_error_before_the_welcome_is_no_refused_dial() -> None:
@@ -217,4 +215,4 @@ def test_an_error_before_the_welcome_is_no_refused_dial() -> None:
     rig.greeted()
     rig.arrive(Error("unavailable", "the store is down", retry_ms=9_000))
     assert not rig.machine._core.reach.refuses(URL)
-    assert rig.machine._push.connect_at >= rig.now + 9.0
+    assert rig.machine.describe().connect_at >= rig.now + 9.0
