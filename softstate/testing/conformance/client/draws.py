@@ -55,11 +55,17 @@ class GivenDraws(Random):
 
     def __init__(self) -> None:
         self._given: list[Draw] = []
+        self._drawn: list[Draw] = []
         super().__init__()
 
     def give(self, draws: Iterable[Draw]) -> None:
         """Have these drawn next."""
         self._given = list(draws)
+
+    def take(self) -> list[Draw]:
+        """Return the draws since this was last called."""
+        drawn, self._drawn = self._drawn, []
+        return drawn
 
     def check_all_drawn(self) -> None:
         """Raise `DrawsDiffer` if some that were given have not been drawn."""
@@ -87,7 +93,9 @@ class GivenDraws(Random):
     def _next(self, what: str) -> Draw:
         if not self._given:
             raise DrawsDiffer(f"{what} was drawn, and the trace has no further draw in this step")
-        return self._given.pop(0)
+        draw = self._given.pop(0)
+        self._drawn.append(draw)
+        return draw
 
 
 def _check_bits(bits: int) -> None:

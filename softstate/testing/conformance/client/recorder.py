@@ -8,17 +8,25 @@ from typing import final
 
 from softstate.client.machine.events import Action, Event
 from softstate.client.machine.machine import Machine, MachineOptions
-from softstate.testing.conformance.client.draws import RecordedDraws
-from softstate.testing.conformance.client.form import Json, action_form, event_form, options_form, plain
+from softstate.testing.conformance.client.draws import GivenDraws, RecordedDraws
+from softstate.testing.conformance.client.form import (
+    Json,
+    action_form,
+    event_form,
+    event_of,
+    options_form,
+    options_of,
+    plain,
+)
 from softstate.testing.conformance.client.trace import FORMAT, Trace
 
 
 @final
 class Recorder:
-    """Records one machine. `trace` grows with each event."""
+    """Records one machine, which draws from `draws`. `trace` grows with each event."""
 
-    def __init__(self, name: str, about: str, options: MachineOptions, seed: int) -> None:
-        self._draws = RecordedDraws(seed)
+    def __init__(self, name: str, about: str, options: MachineOptions, draws: RecordedDraws | GivenDraws) -> None:
+        self._draws = draws
         self.machine = Machine(options, self._draws)
         header = {"trace": name, "format": FORMAT, "about": about, "options": options_form(options), "covers": []}
         self.trace = Trace({**header, "draws": self._draws.take()})
@@ -54,6 +62,24 @@ class Recorder:
         if cells := [f"{mode}/{trigger.name}" for mode, trigger in self.machine.describe().fired]:
             step["cells"] = cells
         return {**step, **state_of(self.machine, now)}
+
+
+def record_again(trace: Trace) -> Trace:
+    """Record a trace once more from its own events, times and draws: of a world that is not at hand.
+
+    Raises `DrawsDiffer` if the machine draws otherwise by now: then the trace has to be cut from its world again.
+    """
+    draws = GivenDraws()
+    draws.give(trace.header["draws"])
+    recorder = Recorder(trace.name, trace.header["about"], options_of(trace.header["options"]), draws)
+    for line in trace.lines:
+        if "look" in line:
+            recorder.look(line["t"], line["look"]["known"])
+            continue
+        draws.give(line.get("draws", ()))
+        recorder.handle(event_of(line), line["t"], line.get("times", 1))
+        draws.check_all_drawn()
+    return recorder.trace
 
 
 def state_of(machine: Machine, now: float) -> Json:

@@ -32,6 +32,7 @@ from softstate.errors import RequestError
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.testing.conformance.client.cells import covered
+from softstate.testing.conformance.client.draws import RecordedDraws
 from softstate.testing.conformance.client.recorder import Recorder
 from softstate.testing.conformance.client.trace import Trace
 from softstate.wire.messages import (
@@ -61,6 +62,7 @@ LIMITS = Limits(10_000, 65_536, 1_048_576, 1_024, 100_000, 600_000, 1_024, 4_096
 TTL_MS, RENEW_MS, TIMEOUT_MS = 60_000, 20_000, 5_000
 BEGIN = 1_000.0
 TICKS_MAX = 10_000
+SEED = 1
 LOOK_NAMES_MAX = 16
 """Most names that the last look is about."""
 
@@ -90,7 +92,7 @@ class Script:
         self.last: list[Action] = []
         self._clauses = clauses
         self._names = list(names)
-        self._recorder = Recorder(name, about, MachineOptions(**{"urls": (URL,), **options}), seed=1)
+        self._recorder = Recorder(name, about, MachineOptions(**{"urls": (URL,), **options}), RecordedDraws(SEED))
         self.machine = self._recorder.machine
         if names:
             self.do(Wanted(list(names)))

@@ -15,11 +15,13 @@ from softstate.testing.conformance.client.__main__ import main
 from softstate.testing.conformance.client.draws import DrawsDiffer, GivenDraws, RecordedDraws
 from softstate.testing.conformance.client.form import EVENTS, event_form, event_of, options_form, options_of
 from softstate.testing.conformance.client.generate import generate
+from softstate.testing.conformance.client.recorder import record_again
 from softstate.testing.conformance.client.replayer import TraceDiffers, replay
 from softstate.testing.conformance.client.trace import FOLDER, Trace, load_all, write_all
+from tests.testing.conformance.client.cut import cut
 
 TRACES = load_all()
-BYTES_MAX = 1_100_000
+BYTES_MAX = 1_000_000
 """All traces together are smaller than this: they are chosen, and people read them."""
 
 
@@ -45,6 +47,23 @@ def test_every_event_is_the_same_again_after_its_form(trace: Trace) -> None:
         if "event" in line:
             form = event_form(event_of(line))
             assert form == {name: line[name] for name in form}
+
+
+@pytest.mark.parametrize("trace", TRACES[::20], ids=lambda trace: trace.name)
+def test_what_is_recorded_again_is_the_same(trace: Trace) -> None:
+    assert record_again(trace).lines == trace.lines
+
+
+def test_what_is_recorded_again_draws_as_it_did() -> None:
+    with pytest.raises(DrawsDiffer):
+        record_again(changed("draws", draws=[]))
+
+
+def test_a_trace_that_is_cut_from_a_world_ends_after_its_steps() -> None:
+    trace = cut(3, 25, "x")
+    assert sum("event" in line for line in trace.lines) == 25
+    assert trace.name == "cut/x"
+    replay(trace)
 
 
 def changed(name: str, **fields: Any) -> Trace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from softstate.client.machine.events import Connect, Connected, Jumped, SendPoll, Ticked, Wanted
+from softstate.client.machine.events import Connected, Jumped, Wanted
 from softstate.errors import Denied, Invalid, Unavailable
 from softstate.testing.conformance.client.script import OTHER, URL, Scenarios, Script, set_to
 from softstate.wire.messages import RecoverAdvice, ServerBye
@@ -30,15 +30,6 @@ def dead(script: Script, seconds: float, *down: str, serves: bool = True) -> Non
             return
 
 
-@scenario("refused", "Connections that fail are backed off; polls go on beside them.", "a", clauses="P-CLI-4")
-def _refused(script: Script) -> None:
-    script.open().do(script.refused())
-    script.expect("polling")
-    for _ in range(4):
-        script.until(lambda: script.connected or script.polling)
-        script.do(script.polled() if script.polling else script.refused(503, retry_ms=3_000))
-
-
 @scenario("timeouts", "A connection that does not come to be, and one that is not welcomed.", "a")
 def _timeouts(script: Script) -> None:
     script.open().advance(5.0)
@@ -58,26 +49,6 @@ def _errors(script: Script) -> None:
     script.do(Connected(script.conn))
     script.arrive(ServerBye("draining", 86_400_000, 1_000))  # an hour, at most
     script.expect("polling")
-
-
-@scenario("waits-as-told", "503 with a time and without; a day counts as an hour.", "a")
-def _waits(script: Script) -> None:
-    script.open().do(script.refused(503))
-    script.until(lambda: script.connected)
-    script.do(script.refused(503, retry_ms=3_000))
-    script.until(lambda: script.connected)
-    script.do(script.refused(503, retry_ms=86_400_000))
-
-
-@scenario(
-    "two-urls", "Of two URLs the other is tried at once, and the first again after a backoff.", "a", urls=(URL, OTHER)
-)
-def _two_urls(script: Script) -> None:
-    script.open().do(script.refused())
-    script.do(script.refused())
-    script.until(lambda: script.connected)
-    script.live().do(script.lost())
-    script.greeted()
 
 
 @scenario(
@@ -134,36 +105,19 @@ def _early_alone(script: Script) -> None:
     script.greeted()
 
 
-@scenario(
-    "place-in-the-spread",
-    "A refused dial is repeated one spread later, if it had its place in that.",
-    "a",
-    clauses="P-CLI-13",
-)
-def _place(script: Script) -> None:
-    script.live(recover=RecoverAdvice(8_000, 500, 30_000)).do(script.lost())
-    dead(script, 60.0, URL)
-
-
-@scenario(
-    "first-dial", "A first dial, which was not spread, is repeated within the whole spread, and later ones by it.", "a"
-)
-def _first_dial(script: Script) -> None:
-    script.open()
-    dead(script, 20.0, URL)
-    script.look()
-
-
 @scenario("short-spread", "Where the spread is short, a wait is drawn up to half of the time of absence.", "a")
 def _short_spread(script: Script) -> None:
     script.live(recover=RecoverAdvice(100, 500, 30_000)).do(script.lost())
-    dead(script, 30.0, URL)
+    dead(script, 8.0, URL)
 
 
 @scenario("polls-only", "A client that only polls spreads its dials likewise.", "a", push=False)
 def _polls_only(script: Script) -> None:
     script.open()
     dead(script, 8.0, URL)
+    dead(script, 8.0)  # it answers again
+    script.until(lambda: script.polling)
+    dead(script, 2.0, URL)
 
 
 @scenario("shared-probe", "While a URL refuses, one dial is made for both paths, and polls do not knock as well.", "a")
@@ -191,12 +145,6 @@ def _place_kept(script: Script) -> None:
     dead(script, 41.0, URL)
 
 
-@scenario("two-dead", "Of two URLs that refuse each has one probe.", "a", urls=(URL, OTHER))
-def _two_dead(script: Script) -> None:
-    script.live(recover=RecoverAdvice(8_000, 500, 30_000)).do(script.lost())
-    dead(script, 30.0, URL, OTHER)
-
-
 @scenario(
     "one-dead", "Of a dead and a live URL the live one is used, and the dead one left alone.", "a", urls=(URL, OTHER)
 )
@@ -206,28 +154,6 @@ def _one_dead(script: Script) -> None:
     script.do(script.refused(unsent=True))
     script.live(set_to("a", 12)).do(Jumped())
     script.do(script.polled())
-
-
-@scenario(
-    "polls-elsewhere",
-    "The node that pushes is dead, another answers polls: the client stays fresh.",
-    "a",
-    urls=(URL, OTHER),
-)
-def _elsewhere(script: Script) -> None:
-    script.live(recover=RecoverAdvice(500, 500, 30_000)).do(script.lost())
-    dead(script, 40.0, URL)
-    script.expect("polling")
-
-
-@scenario("slept", "A client that slept through its wait dials once.", "a")
-def _slept(script: Script) -> None:
-    script.live(recover=RecoverAdvice(60_000, 500, 30_000)).do(script.lost())
-    dead(script, 30.0, URL)
-    script.pass_(36_000.0)
-    script.do(Jumped(), Ticked())
-    assert script.all(Connect)
-    assert script.all(SendPoll)
 
 
 @scenario(

@@ -109,6 +109,7 @@ def _in_time(script: Script) -> None:
     script.do(script.token("t2"))
     script.arrive(Authenticated(script.sent(Auth)[-1].id, 60_000, "u1"), Authenticated("auth-99", 60_000))
     script.expect("live")
+    script.renewing().arrive(script.renewed(credentials_ms=round((script.now - 1_040.0) * 1000)))
     until_fetch(script)
     script.do(script.token("t2"))  # still the same
     script.expect("live")
@@ -123,37 +124,9 @@ def _lease(script: Script) -> None:
     script.answer_poll()
 
 
-@scenario("brief", "A brief token is fetched before its last second.", "a", provider=True)
-def _brief(script: Script) -> None:
-    begun(script).live(credentials_ms=2_000)
-    until_fetch(script)
-
-
-@scenario(
-    "while-greeting", "A token that comes during the greeting is presented behind the welcome.", "a", provider=True
-)
-def _greeting(script: Script) -> None:
-    begun(script).live(credentials_ms=60_000).do(script.lost())
-    script.greeted().pass_(50.0)
-    script.do(Jumped())
-    script.do(script.token("t2"))
-    script.until(lambda: script.connected)
-    script.do(Connected(script.conn))
-    script.arrive(script.welcome(credentials_ms=1_000_000))
-
-
-@scenario("due-while-polling", "The end comes near while there is no lease.", "a", provider=True)
-def _due_polling(script: Script) -> None:
-    begun(script).live(credentials_ms=60_000).do(script.lost())
-    while len(script.all(FetchToken)) < 2:
-        script.go_on(answer=True)
-    script.expect("polling")
-    script.do(script.token("t2"))
-
-
 @scenario("due-while-offline", "The end comes near while offline.", "a", provider=True)
 def _due_offline(script: Script) -> None:
-    begun(script).live(credentials_ms=100_000).do(script.lost())
+    begun(script).live(credentials_ms=50_000).do(script.lost())
     while len(script.all(FetchToken)) < 2:
         if script.connected or script.polling:
             script.fail_next()
@@ -193,6 +166,7 @@ def _due_connecting(script: Script) -> None:
     script.advance(1.0)
     script.expect("connecting")
     script.do(script.token("t2"))
+    script.arrive(script.welcome(credentials_ms=2_000))  # behind which the newer one is presented
 
 
 @scenario(
@@ -428,3 +402,52 @@ def _over_http(script: Script) -> None:
     script.advance(20.0)
     script.do(script.token("t2"))
     script.do(script.batch_failed())
+
+
+@scenario(
+    "refused-twice",
+    "A poll is refused, too, while the connection waits for credentials, which then fail.",
+    "a",
+    provider=True,
+)
+def _refused_twice(script: Script) -> None:
+    begun(script).live(credentials_ms=HOUR_MS).renewing()
+    script.arrive(script.error("unauthenticated", Renew, why="expired"))
+    script.do(script.token("t2"))
+    script.do(script.poll_failed(no("revoked")))
+    script.expect("polling")
+    until_fetching(script)
+    fail(script)
+    script.do(TokenFailed(99, Unavailable("late")))
+    until_fetch(script)
+    script.do(script.token("t3"))
+
+
+@scenario(
+    "replaced-meanwhile", "A token is refused in the greeting that has another in its place by now.", "a", provider=True
+)
+def _replaced(script: Script) -> None:
+    begun(script).do(Connected(script.conn))
+    script.do(TokenRefused("t1", no("expired")))
+    until_fetching(script)
+    script.do(script.token("t2"))
+    script.arrive(script.error("unauthenticated", why="expired"))
+    script.expect("polling")
+    script.until(lambda: script.connected)
+    script.do(Connected(script.conn), TokenRefused("t2", no("not_yet")))
+    until_fetching(script)
+    script.do(script.token("t3"))
+    script.do(script.lost(4_100, "no"))
+    script.expect("polling")
+
+
+@scenario(
+    "bad-new-tokens", "Tokens presented in place are refused, three in a row: the client stops.", "a", provider=True
+)
+def _bad_new_tokens(script: Script) -> None:
+    begun(script).live(credentials_ms=HOUR_MS).do(TokenRefused("t1", no("expired")))
+    for number in range(2, 2 + REFUSED_MAX):
+        until_fetching(script)
+        script.do(script.token(f"t{number}"))
+        script.arrive(script.error("unauthenticated", Auth, why="audience"))
+    script.expect("stopped")

@@ -86,6 +86,11 @@ def _polls(script: Script) -> None:
         script.until(lambda: script.polling)
         script.do(script.poll_failed(rewound(revision, f"l{revision}")))
     script.until(lambda: script.polling)
+    script.do(script.poll_failed(rewound(10, "l10")))
+    script.until(lambda: script.polling)
+    script.do(Wanted(["b"]), script.polled(position=at(10, "l10")))  # `b` has no age yet
+    script.do(script.poll_failed(rewound(11, "l11")))
+    script.until(lambda: script.polling)
     script.do(script.poll_failed(Rewound("rewound, and no position")))
 
 
@@ -148,24 +153,6 @@ def _mismatch(script: Script) -> None:
     script.advance(3.0)
 
 
-@scenario(
-    "mismatch-of-answers", "Answers of another history than the client's, each on a connection that is left.", "a"
-)
-def _mismatch_of_answers(script: Script) -> None:
-    for number in (2, 3, 4):
-        script.syncing(position=at(10, f"l{number}"), revision=10) if number > 2 else script.syncing()
-        if script.mode != "live":
-            script.arrive(script.subscribed(position=script.machine.position))
-        script.renewing().advance(5.0)
-        script.expect("suspect")
-        script.do(script.polled(position=at(10 + number, f"l{number}")))
-        if number == 2:
-            script.arrive(script.renewed(13, position=at(13, "l1")))
-        else:
-            script.arrive(PositionMoved(at(14, "l9")) if number == 3 else script.error("rewound", position=at(5, "l9")))
-        script.expect("polling")
-
-
 @scenario("mismatch-while-syncing", "A subscribe is answered in another history than a poll brought.", "a")
 def _mismatch_while_syncing(script: Script) -> None:
     script.syncing().arrive(script.error("unavailable", Subscribe, retry_ms=8_000))
@@ -173,13 +160,6 @@ def _mismatch_while_syncing(script: Script) -> None:
     script.do(script.polled(position=at(12, "l2")))
     script.arrive(Notify("a", 11, "other history"))
     script.expect("polling")
-
-
-@scenario("named-again", "A connection that names the new lineage is kept.", "a")
-def _named_again(script: Script) -> None:
-    script.suspect().do(script.polled(position=at(12, "l2")))
-    script.arrive(PositionMoved(at(12, "l2")), Notify("a", 13, "v13"))
-    script.look()
 
 
 @scenario("mismatch-of-a-welcome", "A welcome in another history than a poll brought meanwhile, in each mode.", "a")
@@ -207,17 +187,22 @@ def _mismatch_of_a_poll(script: Script) -> None:
     script.do(script.poll_failed(rewound(3, "l7")))  # asked at the present position, so it counts
 
 
-@scenario("given-up", "An answer to a poll that was sent before a reset is not heard.", "a")
-def _given_up(script: Script) -> None:
-    script.live(set_to("a", 4)).do(script.lost())
+@scenario(
+    "rewound-too-late", "A poll is answered `rewound` that carried another position than the client has now.", "a"
+)
+def _rewound_too_late(script: Script) -> None:
+    script.live().do(script.lost())
     script.greeted()
     script.until(lambda: script.polling)
-    script.arrive(script.welcome(position=at(3, "l2"), reset=True))
-    script.do(script.polled(set_to("a", 9)))
-    script.do(Wanted(["b"]))
+    script.arrive(script.welcome(11))
+    script.do(script.poll_failed(rewound(3, "l7")))
+    script.until(lambda: script.polling)
 
 
-@scenario("suspect-mismatch", "A live client whose connection names another history.", "a")
-def _live_mismatch(script: Script) -> None:
-    script.live().arrive(PositionMoved(at(12, "l2")), script.error("rewound", position=at(3, "l3")))
-    script.expect("polling")
+@scenario("tombstones", "A deletion that is remembered is forgotten with its history.", "p/")
+def _tombstones(script: Script) -> None:
+    script.live(set_to("p/x", 4)).arrive(Notify("p/x", 11, deleted=True), Notify("p/y", 12, 1))
+    script.do(script.lost())
+    script.greeted().arrive(script.welcome(reset=True, position=at(30, "l2")))
+    script.arrive(script.subscribed(set_to("p/y", 20), position=at(31, "l2")))
+    script.look()

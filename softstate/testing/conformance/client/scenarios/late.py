@@ -117,7 +117,9 @@ def _before(script: Script) -> None:
             script.go_on()
         script.arrive(*answers(script))  # while it is being opened
         script.do(Jumped(), Connected(script.conn))
-        script.arrive(*(message for message in answers(script) if not isinstance(message, Error | ServerBye)))
+        if mode == "connecting":
+            script.arrive(*(message for message in answers(script) if not isinstance(message, Error | ServerBye)))
+        script.do(script.lost())
         script.do(Closed())
 
 
@@ -134,7 +136,7 @@ def _lease_over(script: Script) -> None:
 def _leased(script: Script) -> None:
     for mode in ("syncing", "live", "suspect"):
         script.into(mode).do(RequestFailed(99, "late"), PublishAnswered(99, []), TokenGot(99, "late"))
-        script.do(Jumped() if mode == "syncing" else Ticked(), Closed())
+        script.do(Ticked() if mode == "live" else Jumped(), Closed())
 
 
 @scenario("left", "Nothing is heard of a connection that was left.", "a")

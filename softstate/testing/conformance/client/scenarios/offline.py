@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from softstate.client.machine.events import Connected, PublishAnswered, Wanted
-from softstate.errors import Denied, Invalid, Overloaded, Unavailable
+from softstate.errors import Invalid, Overloaded
 from softstate.testing.conformance.client.script import OTHER, URL, Scenarios, Script, at, set_to
 from softstate.wire.messages import BatchResult
 
@@ -18,14 +18,6 @@ def fail_until(script: Script, what: str) -> None:
             return
         script.do(script.refused() if script.connected else script.poll_failed())
     raise AssertionError(f"no {what}")
-
-
-@scenario("turns", "After three failed rounds both paths take turns, within one budget.", "a")
-def _turns(script: Script) -> None:
-    script.offline()
-    for _ in range(8):
-        script.fail_next()
-    script.expect("offline")
 
 
 @scenario("poll-answered", "A poll is answered: both paths have their own budgets again.", "a")
@@ -69,14 +61,6 @@ def _waits(script: Script) -> None:
     script.expect("polling")
 
 
-@scenario("waits-of-the-other", "What a node asks of polls holds for connections too.", "a")
-def _waits_of_the_other(script: Script) -> None:
-    script.offline()
-    fail_until(script, "poll")
-    script.do(script.poll_failed(Unavailable("down", retry_ms=100_000)))
-    script.until(lambda: script.connected or script.polling)
-
-
 @scenario("two-urls", "Every URL is tried in one round.", "a", urls=(URL, OTHER))
 def _two_urls(script: Script) -> None:
     script.offline()
@@ -92,18 +76,6 @@ def _nothing(script: Script) -> None:
     script.until(lambda: script.polling)
 
 
-@scenario("mismatch", "A welcome of another history than a poll brought meanwhile.", "a", offline_after=1)
-def _mismatch(script: Script) -> None:
-    script.live().do(script.lost())
-    while script.mode != "offline":
-        script.fail_next()
-    fail_until(script, "connection")
-    script.do(Connected(script.conn))
-    script.do(Wanted(["b"]))
-    script.arrive(script.error("rewound", position=at(3, "l2")))
-    script.expect("polling")
-
-
 @scenario("refused-polls", "A refusal is an answer: the client is not offline.", "a", push=False)
 def _refused_polls(script: Script) -> None:
     script.offline()
@@ -111,28 +83,6 @@ def _refused_polls(script: Script) -> None:
     script.do(script.poll_failed(Invalid("a rule")))
     script.expect("polling")
     script.advance(60.0)
-
-
-@scenario(
-    "turned-down-everywhere", "All polls are turned down and connections fail: offline, and connections go on.", "a"
-)
-def _turned_down(script: Script) -> None:
-    script.open()
-    while script.mode != "offline":
-        script.until(lambda: script.connected or script.polling)
-        script.do(script.refused(503) if script.connected else script.poll_failed(Invalid("a rule")))
-    for _ in range(5):
-        script.until(lambda: script.connected or script.polling)
-        script.do(script.refused(503) if script.connected else script.poll_failed(Invalid("a rule")))
-
-
-@scenario("by-name", "Polls are refused by name everywhere, connections keep their turn.", "a", urls=(URL, OTHER))
-def _by_name(script: Script) -> None:
-    script.open()
-    for _ in range(16):
-        script.until(lambda: script.connected or script.polling)
-        barred = Denied("not by this name", why="host")
-        script.do(script.refused() if script.connected else script.poll_failed(barred))
 
 
 @scenario(
@@ -151,16 +101,3 @@ def _publishes(script: Script) -> None:
     script.do(PublishAnswered(script.batch.request, [BatchResult("a", 3, at(3))]))
     script.expect("polling")
     script.advance(2.0)
-
-
-@scenario("bad-luck", "A connection is made and ends before its welcome, while offline.", "a")
-def _bad_luck(script: Script) -> None:
-    script.offline()
-    fail_until(script, "connection")
-    script.do(Connected(script.conn))
-    script.do(script.lost())
-    script.expect("offline")
-    fail_until(script, "connection")
-    script.do(Connected(script.conn))
-    script.arrive(script.error("unauthenticated"))
-    script.expect("stopped")

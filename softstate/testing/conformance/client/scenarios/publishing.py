@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from softstate.client.machine.events import Closed, Forked, Jumped, PublishAnswered, PublishDropped
 from softstate.errors import Conflict, Denied, Invalid, NotFound, Overloaded, Unauthenticated, Unavailable
-from softstate.testing.conformance.client.script import OTHER, URL, Scenarios, Script, at
+from softstate.testing.conformance.client.script import BEGIN, OTHER, URL, Scenarios, Script, at
 from softstate.wire.messages import UNTRIED, BatchResult, Error, Limits, Published, Revoked
 
 scenario = Scenarios("publish")
+GIVEN = "t1"
+
 forks = Scenarios("fork")
 
 
@@ -127,9 +129,7 @@ def _expired(script: Script) -> None:
     script.live(limits=limits).do(script.publish(1), script.publish(2, "b"))
     script.arrive(Error("overloaded", "busy", 2, retry_ms=8_900))
     script.do(script.lost())
-    for _ in range(20):
-        if script.machine.deadline() > 1_009.5:
-            break
+    while script.now < BEGIN + 9.0:
         if script.machine.describe().publishing:
             script.do(script.batch_failed())
         else:
@@ -279,3 +279,55 @@ def _forked(script: Script) -> None:
     script.do(Forked(7))
     script.do(script.publish(3))
     script.do(Closed())
+
+
+@scenario(
+    "odd-answers", "Answers to what is not in flight, results that say nothing, drops at the wrong time.", push=False
+)
+def _odd(script: Script) -> None:
+    script.open().do(script.publish(1), PublishDropped(1))
+    script.do(script.batch_failed())
+    script.do(script.publish(2))
+    script.do(PublishAnswered(script.batch.request, [BatchResult("a", 9)]))
+    script.until(lambda: script.machine.describe().publishing)
+    script.do(PublishDropped(2), Closed())
+
+
+@scenario("odd-answers-on-a-connection", "Answers to publishes that wait to be sent again.", provider=True, token=GIVEN)
+def _odd_here(script: Script) -> None:
+    script.live().do(script.publish(1), script.publish(2, "b"))
+    script.arrive(Error("overloaded", "busy", 1, retry_ms=5_000))
+    script.arrive(published(1), Error("invalid", "late", 1), Error("unauthenticated", "late", 1))
+    script.do(script.lost())
+    script.do(script.token("t2"))
+    script.do(script.batch_failed())
+    script.greeted().arrive(script.welcome())
+    script.arrive(Error("unauthenticated", "no", 2, why="expired"))
+    script.do(script.token("t3"), PublishDropped(2))
+    script.do(script.lost())
+
+
+@scenario(
+    "barred-and-answered",
+    "Publishes go to the URL that has answered last, unless it is barred for them.",
+    "a",
+    urls=(URL, OTHER),
+    push=False,
+)
+def _barred_and_answered(script: Script) -> None:
+    script.open().do(script.polled())
+    script.do(script.publish(1))
+    script.do(script.batch_failed(Denied("not by this name", why="host")))
+    script.do(PublishAnswered(script.batch.request, [result()]))
+    script.tick()
+    script.do(script.polled())
+    script.do(script.publish(2))
+
+
+@scenario(
+    "where-it-was-connected", "A publish over HTTP goes first to the node that welcomed the client.", urls=(URL, OTHER)
+)
+def _where(script: Script) -> None:
+    script.open().do(script.refused())
+    script.live().do(script.lost())
+    script.do(script.publish(1))

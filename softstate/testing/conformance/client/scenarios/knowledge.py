@@ -1,11 +1,11 @@
-"""What a client may believe: versions, certificates, sweeps, doubts, damage, denials (P-KNOW)."""
+"""Knowledge that a client may rely on: versions, certificates, sweeps, doubts, damage, denials (P-KNOW)."""
 
 from __future__ import annotations
 
 from softstate.client.machine.events import Narrowing, Unwanted, Wanted
 from softstate.errors import Compacted
 from softstate.testing.conformance.client.script import Scenarios, Script, at, gone, set_to
-from softstate.wire.messages import DeniedNames, Notify, Poll, PositionMoved, Revoked, Subscribe
+from softstate.wire.messages import DeniedNames, Notify, Poll, Revoked, Subscribe
 
 scenario = Scenarios("knowledge")
 
@@ -19,12 +19,6 @@ def _versions(script: Script) -> None:
     script.look("a", "p/", "/", "stranger")
     script.renewing().arrive(script.renewed(16, sent=10))
     script.expect("live")
-
-
-@scenario("position", "A push moves the position in its lineage; a lineage row moves it to another.", "a")
-def _position(script: Script) -> None:
-    script.live().arrive(Notify("a", 11, 1), PositionMoved(at(12, "l2")), Notify("a", 13, 1), Notify("a", 9, 1))
-    script.look()
 
 
 @scenario("tombstones", "A deletion is remembered until certificates make that superfluous.", "a", "p/", clauses="S8")
@@ -64,6 +58,7 @@ def _swept(script: Script) -> None:
     script.arrive(script.error("compacted", Subscribe))
     script.until(lambda: len(script.sent(Subscribe)) > 3)
     script.arrive(script.subscribed(revision=15))
+    script.arrive(Notify("a", 16, "again"))
     script.do(script.lost())
     script.pass_(60.0)
     script.greeted()
@@ -85,6 +80,13 @@ def _compacted(script: Script) -> None:
     script.advance(1.0)
     script.arrive(script.subscribed(set_to("p/b", 12), revision=15))
     script.look()
+
+
+@scenario("compacted-and-dropped", "A subscribe is answered `compacted` some of whose names have left.", "p/", "q/")
+def _compacted_and_dropped(script: Script) -> None:
+    script.syncing().do(Unwanted(["q/"]))
+    script.arrive(script.error("compacted", Subscribe))
+    script.until(lambda: len(script.sent(Subscribe)) > 1)
 
 
 @scenario("compacted-poll", "A poll is told that the history since is gone.", "p/", push=False)
@@ -248,4 +250,30 @@ def _idle_pages(script: Script) -> None:
     script.advance(4.0)
     script.do(script.polled(set_to("p/1", 1)))
     script.arrive(script.subscribed(set_to("p/2", 2)))
+    script.expect("live")
+
+
+@scenario(
+    "healed-unchanged",
+    "A topic that is named as unreadable no more is readable, also if nothing has changed.",
+    "a",
+    "b",
+)
+def _healed(script: Script) -> None:
+    script.live(set_to("a", 4), set_to("b", 5))
+    for damaged in (["a"], []):
+        script.arrive(Notify("a", 11, unknown=True))
+        script.arrive(script.polled_here(revision=12 + (not damaged), unreadable=damaged))
+        script.look()
+
+
+@scenario(
+    "news-between-idle-pages", "Pages that bring something restart the time for which others may bring nothing.", "p/"
+)
+def _news_between(script: Script) -> None:
+    script.syncing()
+    for page in range(8):
+        script.arrive(script.subscribed(set_to("p/1", 1 + (page > 3)), more=True))
+        script.advance(4.5)
+    script.arrive(script.subscribed())
     script.expect("live")
