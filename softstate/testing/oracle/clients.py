@@ -149,7 +149,7 @@ class ClientChecks:
         renewals once a clock is off by more than 1 %, since beats prove nothing then; after one has jumped, until a
         renewal tells what it reads; for a client that has read slowly, since all that comes through is a sign of
         life, and beats wait behind it; and after a node has forgotten its lease, but not its connection: then answers
-        to its publishes are signs of life, without beats (P-BEAT-7).
+        to its publishes are signs of life, without beats (P-BEAT-7), as pushes are while beats are lost on the way.
         """
         handle = self._handles.get((event.client, event.handle))
         if handle is None or not self._histories.all:
@@ -199,6 +199,8 @@ class ClientChecks:
         """Tell whether beats can keep ages below what renewals do, `renewed_s`; see `sampled` for what keeps them."""
         faults = self._faults
         if faults.has_read_slowly(event.client) or faults.clock_jumped(event.at_s, renewed_s):
+            return False
+        if faults.frames_lost(event.at_s, renewed_s):
             return False
         return faults.clocks_good and event.at_s - self._dropped_at.get(event.client, -math.inf) > renewed_s
 

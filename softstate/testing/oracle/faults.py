@@ -36,7 +36,7 @@ class FaultRecord:
         self._woken: dict[str, float] = {}
         self.wall_error_s = 0.0
         """How wrong the clock for people of any node may have been."""
-        self._jumped_at = -math.inf
+        self._jumped_at = self._frames_until = -math.inf
         self._read_slowly: set[str] = set()
         self._hindered: set[str] = set()
         self._store_faults: set[tuple[str, str]] = set()
@@ -59,6 +59,8 @@ class FaultRecord:
             self.healed_at_s = None
         if event.kind in ("stop_reading", "read_slowly"):
             self._read_slowly.add(host)
+        if event.kind == "frames":
+            self._frames_until = math.inf if "every one" in event.detail else max(self._frames_until, event.at_s)
         if event.kind in HINDRANCES:
             self._hindered.update(host.replace("→", "↔").split("↔"))
         if event.kind == "wall_jump":
@@ -127,6 +129,10 @@ class FaultRecord:
     def clock_jumped(self, at_s: float, within_s: float) -> bool:
         """Return whether any host's clock jumped less than `within_s` ago, though it did not stand still."""
         return at_s < self._jumped_at + within_s
+
+    def frames_lost(self, at_s: float, within_s: float) -> bool:
+        """Return whether messages of any connection were lost or late less than `within_s` ago, while others came."""
+        return at_s < self._frames_until + within_s
 
     def has_read_slowly(self, host: str) -> bool:
         """Return whether a host has stopped reading or read slowly: it may have missed a message."""

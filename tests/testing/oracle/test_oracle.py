@@ -187,6 +187,8 @@ BREAKING: dict[str, tuple[str, Events]] = {
         "B", (BEATEN, FaultInjected(5.0, "clock_jump", "n1 3600 s"), age(40, 8.4))),
     "live without beats long after its lease was forgotten": (
         "B", (BEATEN, LeasesDropped(5.0, "n1", ("a",)), age(40, 8.4))),
+    "live without beats long after one was lost": (
+        "B", (BEATEN, FaultInjected(5.0, "frames", "drop beat n1→a (1 of them)"), age(40, 8.4))),
     "live without beats while another's lease was forgotten": (
         "B", (BEATEN, LeasesDropped(30.0, "n1", ("b",)), age(40, 8.4))),
     "stale long after the healing": ("L", (commit(1, 2), HEALED, age(80, 79, "polling"))),
@@ -297,6 +299,10 @@ KEEPING: dict[str, Events] = {
     "B with beats behind what is read slowly": (BEATEN, FaultInjected(0.0, "read_slowly", "a 1 s"), age(40, 30)),
     "B with beats after its lease was forgotten": (
         BEATEN, LeasesDropped(20.0, "n1", ("a",)), age(40, 30)),
+    "B with beats that are lost": (
+        BEATEN, FaultInjected(20.0, "frames", "drop beat n1→a (1 of them)"), age(40, 30)),
+    "B with beats of which some are always lost": (
+        BEATEN, FaultInjected(1.0, "frames", "drop any message *→* (every one, chance 0.2)"), age(400, 30)),
     "B while the store is down": (FaultInjected(1, "store_down", "n1"), age(40, 39)),
     "B while one store fault of two lasts": (
         FaultInjected(1, "store_down", "all"), FaultInjected(2, "store_down", "n1"),
