@@ -22,6 +22,12 @@ def refuse_all(script: Script, error: Invalid | TooLarge | Unsupported, most: in
         script.do(script.poll_failed(error) if names > most else script.polled())
 
 
+def until_poll(script: Script) -> None:
+    """Refuse connections until a poll is in flight."""
+    while not script.polling:
+        script.go_on()
+
+
 @scenario(
     "rounds", "A client that only polls: at once, then when the node says, or after the interval.", "a", push=False
 )
@@ -144,12 +150,9 @@ def _other_questions(script: Script) -> None:
     script.until(lambda: script.polling)
     script.do(script.poll_failed(Invalid("a rule")))
     refuse_all(script, Invalid("none"), 9)
-    while not script.polling:
-        script.go_on()
+    until_poll(script)
     refuse_all(script, Invalid("none"), 9)
-    script.until(lambda: script.polling or script.connected)
-    while not script.polling:
-        script.go_on()
+    until_poll(script)
     script.do(script.poll_failed())  # of the first question: the others are not asked in this round
 
 
