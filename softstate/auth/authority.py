@@ -17,7 +17,7 @@ from softstate.auth.evidence import Certified, Signed, Static
 from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
 from softstate.auth.limits import NamespaceLimit
-from softstate.auth.open_authority import OnLost, unheeded
+from softstate.auth.open_authority import OnChanged, OnLost, unchanged, unheeded
 from softstate.auth.presented import Certificate, Credentials, Vouched
 from softstate.auth.proxy import PROXY_ISSUER, TrustedProxy
 from softstate.auth.remembering import remember
@@ -100,6 +100,7 @@ class RulesAuthority:
         self.answers: Answers | None = None
         """The answers of the callout, which a shell asks, and tells `answered` and `unanswered` what came of it."""
         self.on_lost: OnLost = _nobody_lost
+        self.on_changed: OnChanged = unchanged
         """See `softstate.auth.open_authority.Authority`."""
         self._take(policy, keyrings or {})
 
@@ -294,6 +295,7 @@ class RulesAuthority:
     def _note_rules_changed(self) -> None:
         self.generation += 1
         self._rules_since = self.generation
+        self.on_changed()
 
     def _check_revoked(self, identity: Identity) -> None:
         revocation = self.revocations.of(identity)

@@ -18,6 +18,14 @@ OnLost: TypeAlias = Callable[[Mapping[str, str], Reason], object]
 """Ends all that rests on some tokens, given by digest with the digest of their principals, and tells why."""
 
 
+OnChanged: TypeAlias = Callable[[], object]
+"""Takes note that other rules are in force, by which every grant may be another one."""
+
+
+def unchanged() -> None:
+    """Do nothing."""
+
+
 def unheeded(_digest: bytes) -> None:
     """Do nothing."""
 
@@ -27,6 +35,9 @@ class Authority(Protocol):
 
     on_lost: OnLost
     """Called when an answer of a callout is over on which sessions may rest."""
+
+    on_changed: OnChanged
+    """Called when the policy or the keys have changed; not for what is revoked, which ends at once."""
 
     @property
     def generation(self) -> int:
@@ -92,6 +103,7 @@ class EverybodyMayAll:
     def __init__(self) -> None:
         self.revocations = Revocations()
         self.on_lost: OnLost = lambda _tokens, _reason: None
+        self.on_changed: OnChanged = unchanged
         self._anybody = Identity("", "", EVERYTHING)
 
     def identify(

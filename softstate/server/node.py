@@ -328,6 +328,8 @@ class Node:
         self.access.start(nursery)
         if not self.gate.open:
             publish, reads = self.access.writes.publish, self.access.reads
+            self.gate.authority.on_changed = self.warden.rules_changed
+            nursery.start_soon(self.warden.judge, lambda: tuple(self.sockets), self.bulkhead)
             nursery.start_soon(self.warden.forget, publish, self._wall, self.bulkhead)
             nursery.start_soon(forget_tickets, reads.read, publish, self._wall, self.bulkhead)
         nursery.start_soon(self._sweep)

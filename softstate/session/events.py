@@ -53,6 +53,9 @@ TURN_BEGUN: NodeEvent[[PendingWork]] = NodeEvent("turn begun")
 # Nobody can tell just now whether credentials are good.
 INQUIRY_FAILED: NodeEvent[[PendingCredentials, RequestError]] = NodeEvent("inquiry failed")
 
+# Other rules are in force.
+RULES_CHANGED: NodeEvent[[float]] = NodeEvent("rules changed")
+
 # The lease ends before the connection.
 EXPIRED: NodeEvent[[Reason, int | None]] = NodeEvent("expired")
 REVOKED: NodeEvent[[Reason, int | None]] = NodeEvent("revoked")
@@ -72,6 +75,6 @@ UNREADABLE: NodeEvent[[RequestError, Id | None]] = NodeEvent("unreadable message
 EVENTS = (
     HELLO_ANSWERED, HELLO_FAILED, SUBSCRIBE_ANSWERED, SUBSCRIBE_FAILED, POLL_ANSWERED, POLL_FAILED, RENEW_CAUGHT_UP,
     RENEW_FAILED, TURN_BEGUN, INQUIRY_FAILED, EXPIRED, REVOKED, DENIED, REPLACED, DRAINING, REWOUND, IDLE, REFUSED,
-    DISCONNECTED, POSITION_MOVED, UNREADABLE,
+    DISCONNECTED, POSITION_MOVED, UNREADABLE, RULES_CHANGED,
 )  # fmt: skip
 """All of them."""

@@ -227,6 +227,17 @@ class SessionMachine(SessionCore):
         if self.gap_buffer is not None and self.gap_buffer.over(revision):
             self.gap_buffer = None
 
+    @property
+    def outdated(self) -> bool:
+        """Whether the lease was judged by rules that are not in force any more."""
+        lease = self.held_lease()
+        return lease is not None and lease.identity is not None and lease.identity.generation != self.gate.generation
+
+    def rules_changed(self, now: float) -> list[Effect]:
+        """Judge the lease by the rules that are in force (P-AUTH-4). Not while a request is under way."""
+        assert self.pending is None
+        return self._take(events.RULES_CHANGED, now)
+
     def moved(self, position: Position) -> list[Effect]:
         """Take a lineage row that passed through the hub."""
         return self._take(events.POSITION_MOVED, position)

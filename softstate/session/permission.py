@@ -10,9 +10,11 @@ from collections.abc import Collection, Generator, Sequence
 
 from softstate.auth.identity import Grant
 from softstate.auth.narrowing import narrowed
+from softstate.errors import RequestError, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.session.effects import DropUncovered, Effect, SendAhead
 from softstate.session.state import SessionCore
+from softstate.session.termination import deny
 from softstate.wire.messages import DeniedNames
 
 DENIED_PER_MESSAGE = 256
@@ -31,6 +33,21 @@ def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str])
     if lost:
         session.gate.denied(session.identity, "read", lost, session.presented.address)
     return lost
+
+
+def judge_changed(session: SessionCore, now: float) -> list[Effect]:
+    """Judge the lease by other rules, without a request of the client; no request may be under way.
+
+    If the credentials are not good by these, the lease is revoked. If nobody can tell, that is left to a request.
+    """
+    lease = session.held_lease()
+    try:
+        session.credentials(now)
+    except Unauthenticated:
+        return deny(session, "denied", None)
+    except RequestError:
+        return []
+    return [] if lease is None else session.work_through(judge_again(session, lease))
 
 
 def judge_again(session: SessionCore, lease: Lease) -> Generator[int, None, list[Effect]]:

@@ -43,6 +43,7 @@ from softstate.session.events import (
     REPLACED,
     REVOKED,
     REWOUND,
+    RULES_CHANGED,
     SUBSCRIBE_ANSWERED,
     SUBSCRIBE_FAILED,
     TURN_BEGUN,
@@ -61,6 +62,7 @@ from softstate.session.greeting import (
     send_position,
     welcome,
 )
+from softstate.session.permission import judge_changed
 from softstate.session.poll import fail_poll, poll_page, read_poll
 from softstate.session.publish import submit
 from softstate.session.renewal import answer_renew, fail_renew, refuse_renew, renew
@@ -171,6 +173,8 @@ ROWS: tuple[Row, ...] = (
     _at((NEW,),      INQUIRY_FAILED,     (ENDED,),        refuse_unasked),
     _at(WELCOMED,    INQUIRY_FAILED,     SAME,            fail_inquiry),
 
+    _at((OPEN,),     RULES_CHANGED,      (OPEN, LAPSED),  judge_changed),  # LAPSED: the credentials are over
+
     _at((OPEN,),     EXPIRED,            (LAPSED,),       expire),
     _at((OPEN,),     REVOKED,            (LAPSED,),       revoke),
     _at((OPEN,),     DENIED,             (LAPSED,),       deny),
@@ -199,6 +203,8 @@ _REASONS: tuple[tuple[States, tuple[Key, ...], str], ...] = (
     ((LAPSED,), _OF_LEASE, "a request that rests on the lease has ended with it (P-CONN-8)"),
     ((NEW,), (TURN_BEGUN,), "no request is under way before hello"),
     ((GREETING,), (INQUIRY_FAILED,), "hello is asked about before it"),
+    ((NEW, GREETING), (RULES_CHANGED,), "no names were told to be in a lease yet: they are judged ahead of that"),
+    ((LAPSED,), (RULES_CHANGED,), "no names are in a lease; the next request is judged by itself"),
     ((NEW,), (POSITION_MOVED,), "the welcome will name the lineage"),
     ((ENDED,), (*MESSAGES, *EVENTS), "the connection is over"),
 )

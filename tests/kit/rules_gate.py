@@ -11,7 +11,7 @@ from softstate.auth.answers import Unasked, Waiter
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, refused
 from softstate.auth.limits import NamespaceLimit
-from softstate.auth.open_authority import OnLost, unheeded
+from softstate.auth.open_authority import OnChanged, OnLost, unchanged, unheeded
 from softstate.auth.patterns import pattern_of
 from softstate.auth.presented import Credentials
 from softstate.auth.proxy import TrustedProxy
@@ -49,11 +49,13 @@ class RulesGate:
 
     def __post_init__(self) -> None:
         self.on_lost: OnLost = lambda _tokens, _reason: None
+        self.on_changed: OnChanged = unchanged
 
     def may(self, subject: str, *, read: Iterable[str] = (), write: Iterable[str] = (), admin: bool = False) -> None:
         """Change what a subject may do: rules that are in force from now on."""
         self.grants[subject] = EVERYTHING if admin else grant_of(read, write)
         self.generation += 1
+        self.on_changed()
 
     def issue(self, token: str, subject: str, until: float = math.inf) -> None:
         """Put a token in force."""
@@ -63,6 +65,7 @@ class RulesGate:
         """Take a token out of force: a change of the rules."""
         del self.tokens[token]
         self.generation += 1
+        self.on_changed()
 
     def identify(
         self, token: Credentials, now: float, wall: object = 0.0, unverified: Callable[[bytes], None] = unheeded

@@ -2,8 +2,9 @@
 
 import pytest
 
-from softstate.auth.identity import WILD_PER_NAME
+from softstate.auth.identity import WILD_PER_NAME, Identity
 from softstate.auth.narrowing import NARROWED_MAX
+from softstate.errors import Unavailable
 from softstate.session import Submit
 from softstate.session.permission import DENIED_PER_MESSAGE
 from softstate.session.request import in_portions
@@ -13,17 +14,19 @@ from softstate.wire.messages import (
     DeniedNames,
     Error,
     Hello,
+    Message,
     Notify,
     Poll,
     Polled,
     Publish,
     Renewed,
+    Revoked,
     Subscribe,
     Subscribed,
     Welcome,
 )
 from tests.kit.rules_gate import RulesGate
-from tests.kit.session_rig import SessionRig, kinds, only, opened, renew, subscribe
+from tests.kit.session_rig import Peer, SessionRig, kinds, only, opened, renew, subscribe
 
 # Names ---------------------------------------------------------------------------------------------------------------
 
@@ -174,6 +177,94 @@ def test_what_is_pending_of_denied_names_is_dropped_and_the_rest_stays(rig: Sess
     peer.stalled = False
     peer.flush()
     assert kinds(peer.take()) == ["DeniedNames", "Notify", "Authenticated"]
+
+
+def changed(rig: SessionRig, peer: Peer) -> list[Message]:
+    """Have a session judged by the rules that have changed; return what its client is told."""
+    before = peer.machine.outdated
+    peer.carry_out(peer.machine.rules_changed(rig.now))
+    told = peer.serve()
+    assert (before, peer.machine.outdated) == (True, False)
+    return told
+
+
+def test_a_session_is_told_what_it_has_lost_without_a_request(rig: SessionRig, gate: RulesGate) -> None:
+    peer = opened(rig, "a", "b/")
+    assert not peer.machine.outdated
+    gate.may("u1", read=["a", "b/c"])
+    assert changed(rig, peer) == [DeniedNames(["b/"], {"b/": ["b/c"]})]
+    rig.push("b/x", "a")
+    assert [message.topic for message in peer.take() if isinstance(message, Notify)] == ["a"]
+    (first,) = peer.ask(renew(1, "a", "b/"))  # sent before it was told
+    (second,) = peer.ask(renew(2, "a"))
+    assert isinstance(first, Renewed)
+    assert isinstance(second, Renewed)
+    assert (first.match, second.match) == (False, True)
+    assert not rig.repairs
+
+
+def test_a_session_that_keeps_all_is_told_nothing_and_its_next_renewal_judges_nothing(
+    rig: SessionRig, gate: RulesGate
+) -> None:
+    peer = opened(rig, "a", "b/")
+    gate.may("u1", read=["a", "b/", "x"])
+    assert changed(rig, peer) == []
+    asked = gate.asked
+    assert kinds(peer.ask(renew(1, "a", "b/"))) == ["Renewed"]
+    assert gate.asked == asked
+
+
+def test_many_names_are_judged_in_portions(gate: RulesGate) -> None:
+    names = [f"b/{number}" for number in range(50)]
+    rig = SessionRig(names_max=100, names_per_turn=16)
+    rig.gate = gate
+    peer = opened(rig, *names)
+    gate.may("u1", read=["a"])
+    peer.carry_out(peer.machine.rules_changed(rig.now))
+    assert peer.turn is not None
+    peer.receive(renew(1, *names))  # waits
+    told = peer.serve()
+    assert kinds(told) == ["DeniedNames", "Renewed"]
+    assert not rig.repairs
+
+
+def test_a_lease_whose_credentials_are_not_good_by_other_rules_is_revoked(rig: SessionRig, gate: RulesGate) -> None:
+    peer = opened(rig, "a")
+    gate.issue("token2", "u1")
+    gate.revoke("token")
+    (revoked,) = changed(rig, peer)
+    assert isinstance(revoked, Revoked)
+    assert revoked.reason == "denied"
+    assert (peer.machine.state, peer.machine.denied) == (State.LAPSED, True)
+    assert kinds(peer.ask(Auth(1, "token2"))) == ["Authenticated"]
+    assert kinds(peer.ask(Subscribe(2, {"a": 0}, replace=True))) == ["Subscribed"]
+
+
+def test_a_lease_of_whose_credentials_nobody_can_tell_stays_as_it_is(
+    rig: SessionRig, gate: RulesGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = opened(rig, "a")
+    gate.may("u1", read=[])
+
+    def unknown(_identity: object, _now: float, _peer: str = "") -> Identity:
+        raise Unavailable("nobody can tell")
+
+    monkeypatch.setattr(gate, "again", unknown)
+    assert peer.machine.rules_changed(rig.now) == []
+    assert peer.machine.outdated
+
+
+def test_a_session_without_a_lease_is_not_judged(rig: SessionRig, gate: RulesGate) -> None:
+    peer = rig.connect()
+    peer.receive(Hello(token="token"))
+    gate.may("u1", read=[])
+    assert not peer.machine.outdated
+    peer.serve()
+    lapsed = opened(rig, "a")
+    lapsed.machine.revoked("slow_consumer")
+    gate.may("u1", read=["a"])
+    assert not lapsed.machine.outdated
+    assert lapsed.machine.rules_changed(rig.now) == []
 
 
 def test_rules_that_change_nothing_for_a_session_cost_it_nothing(rig: SessionRig, gate: RulesGate) -> None:

@@ -46,8 +46,8 @@ def judged(report: Report, leases: int, sessions: int, rounds: int) -> Rounds:
     name = f"memory that an identity with its own grant adds to a session, of {sessions:,}"
     report.figure_at_most(name, weights[OWN_GRANTS]["identity_bytes"], SESSION_BYTES_MAX, "bytes")
     report.note(
-        f"{EXTRAPOLATED:,} leases: the CPU of one lease times {EXTRAPOLATED:,}, an extrapolation; a node judges each at"
-        " its next renewal, not all at once"
+        f"{EXTRAPOLATED:,} leases: the CPU of one lease times {EXTRAPOLATED:,}, an extrapolation; a node judges so many"
+        " in each turn of its loop"
     )
     report.note("bytes by tracemalloc, once: what is remembered of a verified token is in them, its text is not")
     return result

@@ -11,12 +11,13 @@ import trio
 
 from softstate.auth.answers import DOWN_RETRY_MS
 from softstate.auth.identity import Identity
+from softstate.auth.lasting import NOBODY
 from softstate.auth.revocations import REVOCATIONS_MAX, REVOKED, Revocation, Revocations
 from softstate.errors import RequestError, TooLarge
 from softstate.lease import Lease, LeaseTable
 from softstate.model import Query, Record
 from softstate.server.auth.gate import NodeGate
-from softstate.server.bulkhead import Bulkhead
+from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.store.base import Store, Write
 from softstate.wire.messages import Reason
 from softstate.wire.request_digest import request_digest
@@ -29,6 +30,16 @@ LOADED_PER_TURN = 1_000
 
 LOGGED_PER_TURN = 100
 """Lines that are logged in one turn of the loop: 40 us each."""
+
+JUDGED_PER_TURN = 50
+"""Sessions, or held requests, that are judged by other rules in one turn of the loop: 16 us each, 90 if it loses names,
+most of that for the audit log. One with many names takes turns of its own for them."""
+
+BUSY_S = 0.1
+"""Time between two looks at the sessions that could not be judged, since a request of theirs was under way..."""
+
+BUSY_ROUNDS = 50
+"""... and how often they are looked at; then they are left to their next request."""
 
 FORGET_S = 60.0
 """Time between two looks for revocations that are over."""
@@ -45,6 +56,17 @@ class Held(Protocol):
 
 Publish: TypeAlias = Callable[[Write], Awaitable[object]]
 """Publishes one change. Raises `RequestError`."""
+
+
+class Judged(Protocol):
+    """A session, as its connection has it."""
+
+    def judge(self) -> bool:
+        """Judge its lease by rules that have changed, and tell its peer what it has lost; False if that has to wait."""
+
+    def fail(self) -> None:
+        """End: a bug was met here."""
+
 
 log = structlog.get_logger("softstate.audit")
 
@@ -69,6 +91,11 @@ class Warden:
         self._leases = leases
         self._end = end
         self._held = held
+        self._changed = trio.Event()
+
+    def rules_changed(self) -> None:
+        """Have every session, and every request that is held, judged by other rules (`judge`)."""
+        self._changed.set()
 
     def heed(self, records: Sequence[Record]) -> Iterator[None]:
         """Take changes that revoke credentials; once this is exhausted, no lease rests on these."""
@@ -121,6 +148,53 @@ class Warden:
             if identity.token in tokens:
                 request.cancel()
 
+    async def judge(self, sessions: Callable[[], Sequence[Judged]], bulkhead: Bulkhead) -> None:
+        """Have sessions judged when rules have changed, and requests that are held, some in each turn, until cancelled.
+
+        So a client that sends nothing is told at once what it has lost (P-AUTH-4). A request that has lost something is
+        answered, and one that keeps all goes on.
+        """
+        while True:
+            await self._changed.wait()
+            with bulkhead.contain("judging leases") as round_:
+                self._changed = trio.Event()
+                waiting = sessions()
+                for _ in range(BUSY_ROUNDS):
+                    waiting = await self._judge_some(waiting, bulkhead)
+                    await self._end_holds()
+                    # Others that have changed meanwhile: from the beginning.
+                    if not waiting or self._changed.is_set():
+                        break
+                    await trio.sleep(BUSY_S)
+            if round_.failed:
+                await trio.sleep(RETRY_S)
+
+    async def _judge_some(self, sessions: Sequence[Judged], bulkhead: Bulkhead) -> Sequence[Judged]:
+        """Have sessions judged; return those that have to wait."""
+        busy: list[Judged] = []
+
+        def judge(session: Judged) -> None:
+            if not session.judge():
+                busy.append(session)
+
+        for some in _portions(sessions, JUDGED_PER_TURN):
+            bulkhead.each("judging", judge, some, failed=_fail)
+            await trio.lowlevel.checkpoint()
+        return busy
+
+    async def _end_holds(self) -> None:
+        for held in _portions(self._held(), JUDGED_PER_TURN):
+            for scope, identity in held:
+                if identity is not NOBODY and self._loses(identity):
+                    scope.cancel()
+            await trio.lowlevel.checkpoint()
+
+    def _loses(self, identity: Identity) -> bool:
+        try:
+            return self._gate.authority.again(identity, self._gate.now()).grant != identity.grant
+        except RequestError:
+            return True
+
     def check_room(self, change: Write) -> None:
         """Raise `TooLarge` for one revocation more than `REVOCATIONS_MAX`."""
         if change.cbor is None or not change.topic.startswith(REVOKED):
@@ -157,6 +231,10 @@ class Warden:
                         await _delete(publish, revocation)
                     elif number % SCANNED_PER_TURN == 0:
                         await trio.lowlevel.checkpoint()
+
+
+def _fail(session: Judged) -> None:
+    session.fail()
 
 
 def _portions(items: Sequence[T], size: int = SCANNED_PER_TURN) -> Iterator[Sequence[T]]:

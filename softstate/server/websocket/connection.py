@@ -52,8 +52,7 @@ from softstate.session import (
     Submit,
     Turn,
 )
-from softstate.wire import CloseCode, Codec, messages
-from softstate.wire.codec import CBOR
+from softstate.wire import CBOR, CloseCode, Codec, messages
 from softstate.wire.messages import Farewell, Reason, Renewed, Subscribed
 from softstate.wire.push import PushBatch
 from softstate.wire.websocket import Received
@@ -164,7 +163,18 @@ class Connection(Channel):
         """Tell the peer that its lease is over."""
         if reason == "overloaded" and not retry_ms:
             retry_ms = self._parts.leases.retry_ms
-        self.carry_out(self.machine.revoked(reason, retry_ms))
+        self._tell(self.machine.revoked(reason, retry_ms))
+
+    def judge(self) -> bool:
+        """Judge the lease by rules that have changed, and tell the peer what it has lost; False if that has to wait."""
+        if self.machine.pending is not None or self._turn is not None:
+            return not self.machine.outdated
+        if self.outbox is not None and self._closing is None and self.machine.outdated:
+            self._tell(self.machine.rules_changed(self._parts.now()))
+        return True
+
+    def _tell(self, effects: Sequence[Effect]) -> None:
+        self.carry_out(effects)
         if self.machine.denied:
             self._expect_soon(self._idle_s_max())
 
@@ -180,7 +190,7 @@ class Connection(Channel):
         self._leave_drained()
 
     def _leave_drained(self) -> None:
-        if self._draining and not self._inflight:
+        if self._draining and (self._publishes is None or not self._publishes.inflight):
             self.carry_out(self.machine.leave("draining", self._parts.config.recover_base_ms))
 
     def fail(self) -> None:
@@ -350,11 +360,7 @@ class Connection(Channel):
             self._go_on()
 
     def _caught_up(self, ticket: int, head: HeadTicket) -> None:
-        if head.error is not None:
-            effects = self._failed(ticket, head.error)
-        else:
-            effects = self._renewed(ticket, 0.0)
-        self.carry_out(effects)
+        self.carry_out(self._renewed(ticket, 0.0) if head.error is None else self._failed(ticket, head.error))
         self._go_on()
 
     def _renewed(self, ticket: int, lag_s: float) -> Sequence[Effect]:
@@ -418,10 +424,6 @@ class Connection(Channel):
     def _sent(self) -> int:
         return self.outbox.sent if self.outbox is not None else 0
 
-    @property
-    def _inflight(self) -> int:
-        return self._publishes.inflight if self._publishes is not None else 0
-
     def _submit(self, message: messages.Publish, *, reads: bool) -> None:
         if self._publishes is None:
             self._publishes = Publishes(
@@ -467,10 +469,9 @@ class Connection(Channel):
     def _read(self, data: bytes | str) -> Sequence[Effect]:
         try:
             message = self.codec.request(data)
-        except Unsupported as error:
-            return self.machine.unreadable(error)
         except RequestError as error:
-            return self.machine.unreadable(error, self.codec.request_id(data))
+            request = None if isinstance(error, Unsupported) else self.codec.request_id(data)
+            return self.machine.unreadable(error, request)
         if self._measured is not None or isinstance(message, messages.Poll):
             self._measured = after_request(self._measured, message, self._parts.polls, trio.current_time())
         return self.machine.received(message, self._parts.now())

@@ -17,7 +17,7 @@ from softstate.auth.answers import Waiter
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import Grant, Identity, Why, reach_of, refused
 from softstate.auth.limits import NamespaceLimit
-from softstate.auth.open_authority import OnLost, unheeded
+from softstate.auth.open_authority import OnChanged, OnLost, unchanged, unheeded
 from softstate.auth.patterns import pattern_of
 from softstate.auth.presented import Credentials
 from softstate.auth.revocations import Revocation, Revocations
@@ -146,6 +146,7 @@ class SimAuthority:
         self.namespaces: tuple[NamespaceLimit, ...] = ()
         """The limits of prefixes, as a scenario sets them."""
         self.on_lost: OnLost = lambda _tokens, _reason: None
+        self.on_changed: OnChanged = unchanged
         self.heard = 0
         """Times that it heard of new revocations."""
 
