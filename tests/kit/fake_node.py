@@ -161,9 +161,16 @@ class FakeAdmission:
 class FakeNode:
     """Implements `Services` and, in one, its store access and its hub, without batches and without a feed."""
 
-    def __init__(self, *, strict: bool = True, authority: Authority = EVERYBODY_MAY_ALL, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        strict: bool = True,
+        authority: Authority = EVERYBODY_MAY_ALL,
+        failures_per_s: float = 0.0,
+        **options: Any,
+    ) -> None:
         self.config = ServerConfig(**options).check()
-        self.gate = NodeGate(authority, trio.current_time, lambda: 0.0)
+        self.gate = NodeGate(authority, trio.current_time, lambda: 0.0, auth_failures_per_s=failures_per_s)
         self.per_address = PerAddress(0)
         self.turns = Turns(self.config.turn_names_max, Bulkhead(strict=True))
         self.store = MemoryStore(MemoryDisk(Random(1)))

@@ -16,6 +16,7 @@ import trio
 
 from softstate.addresses import address_of, network_of
 from softstate.auth.answers import Unasked
+from softstate.auth.failures import FAILURES
 from softstate.auth.identity import Identity
 from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import Denied, Invalid, NotFound, Overloaded, RequestError, TryLater, Unauthenticated, Unavailable
@@ -217,7 +218,10 @@ class HttpPeer(HttpChannel):
             asked = partial(self._asked, request, head)
             self._context.gate.ask(unasked.token, request.address, asked, self.fail)
         except (Refused, Invalid, Unauthenticated, Denied, TryLater) as error:
-            self._answer(refusal(self._context, request, error))
+            if isinstance(error, Overloaded) and error.why == FAILURES and self._is_alike(request):
+                self._reply_alike(request, 429, self._shedding.unseen(self._context, request, error))
+            else:
+                self._answer(refusal(self._context, request, error))
 
     def _request_of(self, head: RequestHead) -> Request:
         """Take a request; if an equal one came right before, so may be whose that was, and from which address."""
@@ -375,13 +379,18 @@ class HttpPeer(HttpChannel):
             refused = shed(context, kind).error
             assert isinstance(refused, TryLater)
             self._answer(later(context, request, refused))
-            return
-        alike = self._origin is None and request.method != "HEAD" and not context.services.draining
-        if not (alike and self._conversation.keeps):
+        elif self._is_alike(request):
+            self._reply_alike(request, 503, self._shedding.next(context, kind, request))
+        else:
             self._refuse(shed(context, kind))
-            return
-        data = self._shedding.next(context, kind, request)
-        self._note_reply(request, 503)
+
+    def _is_alike(self, request: Request) -> bool:
+        """Tell whether a refusal that was prepared for others does for a request, too."""
+        alike = self._origin is None and request.method != "HEAD" and not self._context.services.draining
+        return alike and self._conversation.keeps
+
+    def _reply_alike(self, request: Request, status: int, data: bytes) -> None:
+        self._note_reply(request, status)
         self._reply_prepared(data)
 
     # Streams --------------------------------------------------------------------------------------------------------

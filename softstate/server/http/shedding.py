@@ -7,13 +7,16 @@ do not come back together. So some are prepared, with a time each, and given out
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import final
 
 import trio
 
+from softstate.addresses import network_of
 from softstate.auth.lasting import NOBODY
-from softstate.errors import Overloaded
+from softstate.errors import Overloaded, RequestError
 from softstate.server.edge.admission import Kind
 from softstate.server.http.context import HttpContext
 from softstate.server.http.message import Request
@@ -28,6 +31,9 @@ PREPARED = 32
 PREPARED_S = 0.1
 """... for so long: then the node's rate is another, and its position."""
 
+NETWORKS_KEPT = 64
+"""Networks for which refusals of tokens are prepared at a time; for more, all are prepared again."""
+
 _WORDS = {
     Kind.UPGRADE: "too many clients connect at once: wait, and poll meanwhile",
     Kind.POLL: "too many clients poll at once: wait, and ask again",
@@ -41,25 +47,24 @@ def shed(context: HttpContext, kind: Kind) -> Refused:
 
 @final
 class Prepared:
-    """The refusals of one kind, in one codec, that were prepared for this moment."""
+    """The refusals for one reason, in one codec, that were prepared for this moment."""
 
-    __slots__ = ("_given", "_kind", "_replies", "_until")
+    __slots__ = ("_given", "_replies", "_until")
 
-    def __init__(self, kind: Kind) -> None:
-        self._kind = kind
+    def __init__(self) -> None:
         self._replies: list[bytes] = []
         self._given = 0
         self._until = -math.inf
 
-    def next(self, context: HttpContext, request: Request) -> bytes:
-        """Return the next refusal, for a request like this one."""
+    def next(self, context: HttpContext, request: Request, error: Callable[[], RequestError | Refused]) -> bytes:
+        """Return the next refusal, for a request like this one; `error` makes one with another time at each call."""
         now = trio.current_time()
         if now >= self._until:
             self._replies.clear()
             self._until = now + PREPARED_S
         if len(self._replies) < PREPARED:
             # Others are given it, too: nothing in it may be of one identity.
-            reply = refusal(context, replace(request, identity=NOBODY), shed(context, self._kind))
+            reply = refusal(context, replace(request, identity=NOBODY), error())
             self._replies.append(write_reply(reply, context.date(), close=False, bodiless=False))
             return self._replies[-1]
         self._given = (self._given + 1) % PREPARED
@@ -70,15 +75,27 @@ class Prepared:
 class Shedding:
     """All refusals that are prepared."""
 
-    __slots__ = ("_prepared",)
+    __slots__ = ("_prepared", "_unseen")
 
     def __init__(self) -> None:
         self._prepared: dict[tuple[Kind, Codec], Prepared] = {}
+        self._unseen: dict[tuple[str, bool, Codec], Prepared] = {}
 
     def next(self, context: HttpContext, kind: Kind, request: Request) -> bytes:
         """Return the bytes that refuse a request."""
         key = kind, request.accepted()
         prepared = self._prepared.get(key)
         if prepared is None:
-            prepared = self._prepared[key] = Prepared(kind)
-        return prepared.next(context, request)
+            prepared = self._prepared[key] = Prepared()
+        return prepared.next(context, request, partial(shed, context, kind))
+
+    def unseen(self, context: HttpContext, request: Request, error: Overloaded) -> bytes:
+        """Return the bytes that refuse a request whose token is not looked at now, for one of the same network."""
+        # Replies below /v1/ have headers of their own.
+        key = network_of(request.address), request.path.startswith("/v1/"), request.accepted()
+        prepared = self._unseen.get(key)
+        if prepared is None:
+            if len(self._unseen) >= NETWORKS_KEPT:
+                self._unseen.clear()
+            prepared = self._unseen[key] = Prepared()
+        return prepared.next(context, request, lambda: error)

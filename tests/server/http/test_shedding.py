@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from bench.trials.fuzz.node_targets import handshake
+from softstate.auth.failures import BURST, FAILURES
 from softstate.server.edge.admission import Kind
+from softstate.server.http import shedding as module
 from softstate.server.http.shedding import _WORDS, PREPARED, PREPARED_S
 from softstate.wire import JSON
 from tests.kit.fake_node import Answer, FakeNode, Peer, parse, read_all
@@ -56,6 +59,71 @@ async def test_a_refusal_tells_nothing_of_other_identities() -> None:
     refused = await node.exchange(POLL.replace(b"Host", b"Authorization: Bearer token\r\nHost"))
     assert statuses(refused) == [503]
     assert "softstate-credentials-ms" not in refused[0].headers
+
+
+def presenting(tokens: Iterable[str], path: str = "/v1/topics/a", *lines: str) -> bytes:
+    more = "".join(f"{line}\r\n" for line in lines)
+    return b"".join(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n{more}\r\n".encode()
+        for token in tokens
+    )
+
+
+def forged(count: int, name: str = "bad") -> list[str]:
+    return [f"{name}-{number}" for number in range(count)]
+
+
+@pytest.fixture
+async def guarded() -> FakeNode:
+    """A node that has refused so many tokens of its peer that it looks at no more."""
+    rules = RulesGate()
+    rules.may("u1", read=["a"])
+    rules.issue("good", "u1")
+    return FakeNode(authority=rules, failures_per_s=0.001, origins=("http://good.example",))
+
+
+async def test_tokens_that_are_not_looked_at_are_refused_alike(guarded: FakeNode, mock_clock: MockClock) -> None:
+    assert statuses(await guarded.exchange(presenting(["good"]))) == [404]
+    tokens = [*forged(BURST + 2 * PREPARED), "good", *forged(1, "more")]
+    answers = await guarded.exchange(presenting(tokens))
+    assert statuses(answers) == [401] * BURST + [429] * 2 * PREPARED + [404, 429]
+    refused = [answer for answer in answers if answer.status == 429]
+    assert {answer.json["why"] for answer in refused} == {FAILURES}
+    assert all(int(answer["retry-after"]) * 1_000 >= answer.json["retry_ms"] for answer in refused)
+    waits = [answer.json["retry_ms"] for answer in refused]
+    assert PREPARED / 2 < len(set(waits)) <= PREPARED, "not all at the same time"
+    mock_clock.jump(PREPARED_S)
+    (later,) = await guarded.exchange(presenting(forged(1, "later")))
+    assert later.json["retry_ms"] not in waits
+    assert guarded.gate.limited[FAILURES] == 2 * PREPARED + 2
+
+
+async def test_what_is_prepared_for_tokens_is_what_is_written_for_one(guarded: FakeNode) -> None:
+    await guarded.exchange(presenting(forged(BURST)))
+    prepared, other, alone = await guarded.exchange(
+        presenting(["x"])
+        + presenting(["y"], "/metrics")
+        + presenting(["z"], "/v1/topics/a", "Origin: http://good.example")
+    )
+    same = {name: value for name, value in alone.headers.items() if not name.startswith("access-control-")}
+    varying = ("retry-after", "content-length", "date")
+    assert prepared.headers.keys() == same.keys()
+    assert all(prepared[name] == same[name] for name in same if name not in varying)
+    assert (other.status, "softstate-level" in other.headers, "softstate-level" in same) == (429, False, True)
+
+
+async def test_a_handshake_whose_token_is_not_looked_at_is_refused_alike(guarded: FakeNode) -> None:
+    await guarded.exchange(presenting(forged(BURST)))
+    refused, again = await guarded.exchange(UPGRADE.replace(b"Host", b"Authorization: Bearer x\r\nHost") + GET)
+    assert (refused.status, again.status) == (429, 200)
+
+
+async def test_refusals_are_prepared_for_few_networks(guarded: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NETWORKS_KEPT", 2)
+    for number in range(5):
+        guarded.peer_name = f"10.0.0.{number}:80"
+        assert statuses(await guarded.exchange(presenting(forged(BURST + 2, str(number))))) == [401] * BURST + [429] * 2
+        assert 1 <= len(guarded.http._shedding._unseen) <= 2
 
 
 async def test_publishes_and_probes_and_single_topics_are_not_shed() -> None:
