@@ -8,11 +8,13 @@ from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from softstate.auth.failures import FAILURES
 from softstate.auth.tickets import TICKET_CHARS_MAX
 from softstate.errors import (
     Conflict,
     Invalid,
     NotFound,
+    Overloaded,
     RequestError,
     TryLater,
     Unauthenticated,
@@ -441,19 +443,20 @@ def refusal(context: HttpContext, request: Request, error: RequestError | Refuse
         reply = fail(error, request.accepted(), headers=[challenge(error)])
     else:
         reply = fail(error, request.accepted())
-    return with_common_headers(context, request, reply)
+    unseen = isinstance(error, Overloaded) and error.why == FAILURES
+    return with_common_headers(context, request, reply, position=not unseen)
 
 
-def with_common_headers(context: HttpContext, request: Request, reply: Reply) -> Reply:
+def with_common_headers(context: HttpContext, request: Request, reply: Reply, *, position: bool = True) -> Reply:
     """Add the headers that every reply of its kind carries (P-HTTP-2).
 
     An answer without a read, such as most errors, carries the hub's position, which certifies nothing. Those without
-    good credentials are not told how much is published here.
+    good credentials are not told how much is published here, and, without `position`, nobody is.
     """
     if not request.path.startswith("/v1/"):
         return reply.with_headers(NOT_STORED, VARIES)
     names = {name for name, _ in reply.headers}
-    without = reply.status == 401 or "Softstate-Position" in names
-    position = () if without else position_headers(context.hub.position)
+    without = reply.status == 401 or not position or "Softstate-Position" in names
+    positions = () if without else position_headers(context.hub.position)
     stored = () if "Cache-Control" in names else (NOT_STORED,)
-    return reply.with_headers(*position, LEVEL_TOLD, *credentials_header(request), *stored, VARIES)
+    return reply.with_headers(*positions, LEVEL_TOLD, *credentials_header(request), *stored, VARIES)

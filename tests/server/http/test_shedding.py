@@ -89,6 +89,7 @@ async def test_tokens_that_are_not_looked_at_are_refused_alike(guarded: FakeNode
     assert statuses(answers) == [401] * BURST + [429] * 2 * PREPARED + [404, 429]
     refused = [answer for answer in answers if answer.status == 429]
     assert {answer.json["why"] for answer in refused} == {FAILURES}
+    assert not any("softstate-position" in answer.headers for answer in refused), "it would tell how much is published"
     assert all(int(answer["retry-after"]) * 1_000 >= answer.json["retry_ms"] for answer in refused)
     waits = [answer.json["retry_ms"] for answer in refused]
     assert PREPARED / 2 < len(set(waits)) <= PREPARED, "not all at the same time"
