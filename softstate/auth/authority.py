@@ -190,6 +190,8 @@ class RulesAuthority:
         entry.changed = self.generation
         if was is not None and (known is None or known.subject != was.subject):
             self.on_lost({entry.digest: digest_of(CALLOUT_ISSUER, was.subject)}, "denied")
+        elif was is not None:
+            self.on_changed(digest_of(CALLOUT_ISSUER, was.subject))
 
     def unanswered(self, entry: Entry, now: float) -> None:
         """Note that the callout has failed, and with that perhaps the time of its last answer is over."""
@@ -295,7 +297,7 @@ class RulesAuthority:
     def _note_rules_changed(self) -> None:
         self.generation += 1
         self._rules_since = self.generation
-        self.on_changed()
+        self.on_changed("")
 
     def _check_revoked(self, identity: Identity) -> None:
         revocation = self.revocations.of(identity)

@@ -18,11 +18,11 @@ OnLost: TypeAlias = Callable[[Mapping[str, str], Reason], object]
 """Ends all that rests on some tokens, given by digest with the digest of their principals, and tells why."""
 
 
-OnChanged: TypeAlias = Callable[[], object]
-"""Takes note that other rules are in force, by which every grant may be another one."""
+OnChanged: TypeAlias = Callable[[str], object]
+"""Takes note that other rules are in force for a principal, by its digest, or for everybody if that is empty."""
 
 
-def unchanged() -> None:
+def unchanged(_principal: str) -> None:
     """Do nothing."""
 
 
@@ -37,7 +37,7 @@ class Authority(Protocol):
     """Called when an answer of a callout is over on which sessions may rest."""
 
     on_changed: OnChanged
-    """Called when the policy or the keys have changed; not for what is revoked, which ends at once."""
+    """Called when the policy, the keys, or what a callout grants have changed; what is revoked ends at once anyway."""
 
     @property
     def generation(self) -> int:

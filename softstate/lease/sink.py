@@ -32,6 +32,9 @@ class Sink(Protocol):
     def revoked(self, reason: Reason, retry_ms: int = 0) -> None:
         """End the lease and tell the peer, and when it may ask for another; the connection goes on (P-CONN-8)."""
 
+    def judge(self) -> bool:
+        """Judge the lease by rules that have changed, and tell the peer what it has lost; False if that has to wait."""
+
     def leave(self, reason: Farewell) -> None:
         """Tell the peer goodbye, and end the connection once that is written."""
 
@@ -47,6 +50,7 @@ class _Nowhere:
         raise AssertionError(f"a connection that has ended was called with {given}")
 
     codec: Any = property(_refuse)
+    judge: Any = _refuse
     offer = flush = moved = revoked = leave = fail = _refuse
 
 

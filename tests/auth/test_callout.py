@@ -164,6 +164,8 @@ class Rig:
         self.authority = RulesAuthority(read_policy(content, "auth.toml").policy)
         self.authority.on_lost = self._lose
         self.lost: list[tuple[list[str], Reason]] = []
+        self.changed: list[str] = []
+        self.authority.on_changed = self.changed.append
         self.errors: list[Exception | None] = []
 
     def _lose(self, tokens: Mapping[str, str], reason: Reason) -> None:
@@ -254,6 +256,17 @@ def test_tokens_of_an_issuer_and_static_ones_are_judged_here() -> None:
         rig.identify("sst_" + "c" * 43)
     with Refused(Why.MISSING):
         rig.authority.identify(None, NOW, WALL)
+
+
+def test_another_grant_is_told_and_another_subject_ends_what_rests_on_the_answer() -> None:
+    rig = Rig()
+    entry, identity = rig.known({"identity": {"subject": "u1"}, "read": ["a/"]})
+    rig.again(entry, answered({"identity": {"subject": "u1"}, "read": ["a/"]}), NOW + 60)
+    assert rig.changed == []
+    rig.again(entry, answered({"identity": {"subject": "u1"}, "read": ["b/"]}), NOW + 120)
+    assert (rig.changed, rig.lost) == ([identity.digest], [])
+    rig.again(entry, answered({"identity": {"subject": "u2"}, "read": ["b/"]}), NOW + 180)
+    assert (rig.changed, len(rig.lost)) == ([identity.digest], 1)
 
 
 def test_the_same_identity_is_given_as_long_as_nothing_changes() -> None:

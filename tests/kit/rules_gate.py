@@ -55,7 +55,7 @@ class RulesGate:
         """Change what a subject may do: rules that are in force from now on."""
         self.grants[subject] = EVERYTHING if admin else grant_of(read, write)
         self.generation += 1
-        self.on_changed()
+        self.on_changed("")
 
     def issue(self, token: str, subject: str, until: float = math.inf) -> None:
         """Put a token in force."""
@@ -65,7 +65,7 @@ class RulesGate:
         """Take a token out of force: a change of the rules."""
         del self.tokens[token]
         self.generation += 1
-        self.on_changed()
+        self.on_changed("")
 
     def identify(
         self, token: Credentials, now: float, wall: object = 0.0, unverified: Callable[[bytes], None] = unheeded

@@ -25,6 +25,9 @@ class SilentSink:
     def revoked(self, reason: Reason, retry_ms: int = 0) -> None:
         pass
 
+    def judge(self) -> bool:
+        return True
+
     def leave(self, reason: Farewell) -> None:
         pass
 

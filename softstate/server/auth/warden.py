@@ -92,9 +92,11 @@ class Warden:
         self._end = end
         self._held = held
         self._changed = trio.Event()
+        self._principals: set[str] = set()
 
-    def rules_changed(self) -> None:
-        """Have every session, and every request that is held, judged by other rules (`judge`)."""
+    def rules_changed(self, principal: str) -> None:
+        """Have the sessions of a principal, or all if its digest is empty, judged by other rules, and what is held."""
+        self._principals.add(principal)
         self._changed.set()
 
     def heed(self, records: Sequence[Record]) -> Iterator[None]:
@@ -158,16 +160,23 @@ class Warden:
             await self._changed.wait()
             with bulkhead.contain("judging leases") as round_:
                 self._changed = trio.Event()
-                waiting = sessions()
+                principals, self._principals = self._principals, set()
+                waiting = sessions() if "" in principals else self._of(principals)
                 for _ in range(BUSY_ROUNDS):
                     waiting = await self._judge_some(waiting, bulkhead)
                     await self._end_holds()
-                    # Others that have changed meanwhile: from the beginning.
-                    if not waiting or self._changed.is_set():
+                    if not waiting:
+                        break
+                    if self._changed.is_set():
+                        self._principals |= principals  # from the beginning, with those that are busy
                         break
                     await trio.sleep(BUSY_S)
             if round_.failed:
                 await trio.sleep(RETRY_S)
+
+    def _of(self, principals: Iterable[str]) -> Sequence[Judged]:
+        leases = (lease for principal in principals for lease in self._leases.of_principal(principal))
+        return [lease.sink for lease in leases if lease.sink is not None]
 
     async def _judge_some(self, sessions: Sequence[Judged], bulkhead: Bulkhead) -> Sequence[Judged]:
         """Have sessions judged; return those that have to wait."""

@@ -39,6 +39,7 @@ from softstate.wire import encode_value
 from softstate.wire.messages import Reason
 from tests.kit.node_rig import mode_is, node, until
 from tests.kit.rules_gate import RulesGate
+from tests.kit.silent_sink import SilentSink
 
 U1 = Identity("issuer", "u1", NOTHING, key="k1", token=digest_of("t1"), token_id=digest_of("j1"), issued_at=5.0)
 
@@ -215,6 +216,20 @@ class FakeSession:
         self.failed = True
 
 
+class JudgedSink(SilentSink):
+    """The connection of a lease; see `FakeSession`."""
+
+    def __init__(self, busy: int = 0) -> None:
+        self.session = FakeSession(busy)
+
+    @property
+    def judged(self) -> int:
+        return self.session.judged
+
+    def judge(self) -> bool:
+        return self.session.judge()
+
+
 async def test_all_sessions_are_judged_in_turns_when_rules_change(nursery: trio.Nursery, mock_clock: MockClock) -> None:
     rig, turns = Rig(), LoopTurns()
     sessions = [FakeSession(turns=turns) for _ in range(2 * JUDGED_PER_TURN + 1)]
@@ -222,12 +237,12 @@ async def test_all_sessions_are_judged_in_turns_when_rules_change(nursery: trio.
     await trio.testing.wait_all_tasks_blocked()
     assert not any(session.judged for session in sessions)
     trio.lowlevel.add_instrument(turns)
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.testing.wait_all_tasks_blocked()
     assert [session.judged for session in sessions] == [1] * len(sessions)
     each = Counter(session.judged_in for session in sessions)
     assert list(each.values()) == [JUDGED_PER_TURN, JUDGED_PER_TURN, 1]
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.testing.wait_all_tasks_blocked()
     assert [session.judged for session in sessions] == [2] * len(sessions)
     assert mock_clock.rate == 0
@@ -239,7 +254,7 @@ async def test_a_session_that_is_busy_is_judged_later_and_given_up_in_the_end(
     rig = Rig()
     free, busy, ever = FakeSession(), FakeSession(busy=3), FakeSession(busy=10**6)
     nursery.start_soon(rig.warden.judge, lambda: (free, busy, ever), Bulkhead())
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.sleep(BUSY_S * 3.5)
     assert (free.judged, busy.judged, ever.judged) == (1, 4, 4)
     await trio.sleep(BUSY_S * BUSY_ROUNDS * 2)
@@ -251,19 +266,39 @@ async def test_rules_that_change_again_begin_all_again(nursery: trio.Nursery, au
     rig = Rig()
     free, busy = FakeSession(), FakeSession(busy=10)
     nursery.start_soon(rig.warden.judge, lambda: (free, busy), Bulkhead())
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.sleep(BUSY_S * 1.5)
     assert free.judged == 1
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.sleep(BUSY_S)
     assert free.judged == 2
+    assert autojump_clock.rate == 0
+
+
+async def test_only_sessions_of_a_principal_are_judged_if_rules_change_for_it_alone(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    rig = Rig()
+    sinks = [JudgedSink(busy=2), JudgedSink(), JudgedSink()]
+    for sink, subject in zip(sinks, ("u1", "u1", "u2"), strict=True):
+        rig.table.attach(rig.lease(str(id(sink)), replace(U1, subject=subject)), sink)
+    rig.lease("detached", U1)
+    every = FakeSession()
+    nursery.start_soon(rig.warden.judge, lambda: [every], Bulkhead())
+    rig.warden.rules_changed(U1.digest)
+    await trio.sleep(BUSY_S / 2)
+    assert [sink.judged for sink in sinks] == [1, 1, 0]
+    rig.warden.rules_changed(replace(U1, subject="u2").digest)
+    await trio.sleep(BUSY_S * 3)
+    assert [sink.judged for sink in sinks] == [3, 2, 1], "those that were busy are not forgotten for others"
+    assert every.judged == 0
     assert autojump_clock.rate == 0
 
 
 async def test_a_bug_in_one_session_costs_no_other(nursery: trio.Nursery, mock_clock: MockClock) -> None:
     rig, bad, good, bulkhead = Rig(), FakeSession(bug=True), FakeSession(), Bulkhead(strict=False)
     nursery.start_soon(rig.warden.judge, lambda: (bad, good), bulkhead)
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.testing.wait_all_tasks_blocked()
     assert (bad.failed, good.failed, good.judged, bulkhead.bugs) == (True, False, 1, 1)
     assert mock_clock.rate == 0
@@ -279,10 +314,10 @@ async def test_a_bug_in_listing_them_costs_one_round(nursery: trio.Nursery, auto
         return [session]
 
     nursery.start_soon(rig.warden.judge, sessions, bulkhead)
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.sleep(RETRY_S * 2)
     assert (session.judged, bulkhead.bugs) == (0, 1)
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.sleep(RETRY_S * 2)
     assert session.judged == 1
     assert autojump_clock.rate == 0
@@ -300,7 +335,7 @@ async def test_held_requests_that_have_lost_something_are_answered_and_others_wa
     nursery.start_soon(rig.warden.judge, list, Bulkhead())
     rig.rules.may("u2", read=["b"])
     rig.rules.revoke("t3")
-    rig.warden.rules_changed()
+    rig.warden.rules_changed("")
     await trio.testing.wait_all_tasks_blocked()
     assert [scope.cancel_called for scope, _ in rig.held] == [False, False, True, True]
     assert mock_clock.rate == 0
