@@ -296,7 +296,7 @@ def _bytes(text: str, what: str) -> bytes:
 def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(data)
-        # What is written again as it was had no name twice, of which one would be lost here. Most issuers write so.
+        # JSON that is written again as it was had no name twice, of which one would be lost here. Most issuers' is.
         sure = msgspec.json.encode(found) == data
     except (ValueError, OverflowError, RecursionError):
         sure = False

@@ -1,4 +1,4 @@
-"""What tables of a TOML file have in common."""
+"""Tables of a TOML file: values that may be there once."""
 
 from __future__ import annotations
 
