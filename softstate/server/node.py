@@ -134,8 +134,6 @@ class Node:
         self.access.follower.learn = partial(self.warden.learn, store)
         self._wall = wall
         self.certificate = certificate
-        if certificate is not None:
-            certificate.tls.failed = self.gate.note_tls_failed
         self.terms = CurrentTerms(self.node_id, config, store, self.leases, now)
         """The terms that clients are told now."""
         self.handshakes, self.polls = self.terms.handshakes, self.terms.polls
@@ -326,6 +324,8 @@ class Node:
         """Start all tasks except the listeners in `nursery`."""
         await self.access.follower.learn_first()
         self.access.start(nursery)
+        if self.certificate is not None:
+            self.certificate.tls.failed = self.gate.note_tls_failed
         if not self.gate.open:
             publish, reads = self.access.writes.publish, self.access.reads
             self.gate.authority.on_changed = self.warden.rules_changed

@@ -364,10 +364,10 @@ class Connection(Channel):
         self._go_on()
 
     def _renewed(self, ticket: int, lag_s: float) -> Sequence[Effect]:
-        return self.machine.caught_up(ticket, self._parts.hub.position, self._sent, self._parts.now(), lag_s)
+        return self.machine.caught_up(ticket, self._parts.hub.position, self._sent(), self._parts.now(), lag_s)
 
     def _failed(self, ticket: int, error: RequestError) -> Sequence[Effect]:
-        return self.machine.failed(ticket, error, self._parts.hub.position, self._sent, self._parts.now())
+        return self.machine.failed(ticket, error, self._parts.hub.position, self._sent(), self._parts.now())
 
     def _inquired(self, ticket: int, error: RequestError | None) -> None:
         self.carry_out(self.machine.inquired(ticket, error, self._parts.now()))
@@ -420,7 +420,6 @@ class Connection(Channel):
 
     # Publishing -----------------------------------------------------------------------------------------------------
 
-    @property
     def _sent(self) -> int:
         return self.outbox.sent if self.outbox is not None else 0
 
