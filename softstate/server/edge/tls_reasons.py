@@ -17,7 +17,7 @@ _REASONS = {
     "RECORD_LAYER_FAILURE": "it was not TLS",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client has presented no certificate",
 }
-"""What OpenSSL's reasons mean, without their prefixes."""
+"""The meaning of OpenSSL's reasons, which are without their prefixes here."""
 
 _PREFIXES = ("TLSV1_ALERT_", "SSLV3_ALERT_", "TLSV13_ALERT_")
 

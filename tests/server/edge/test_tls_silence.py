@@ -1,4 +1,4 @@
-"""What a peer may send to TLS itself: so much, so often, and no more than data would cost."""
+"""Messages of a peer to TLS itself: how many it may send, and how often."""
 
 from __future__ import annotations
 
