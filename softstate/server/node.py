@@ -43,7 +43,7 @@ from softstate.server.http.server import SHARED_DATE, HttpServer
 from softstate.server.http.upgrade import Handshake
 from softstate.server.listeners import accept_all, close
 from softstate.server.memory.system import resident_bytes
-from softstate.server.memory.watch import MemoryWatch
+from softstate.server.memory.watch import Holder, MemoryWatch
 from softstate.server.observe.metrics import families_of, render
 from softstate.server.observe.status import lease_counts, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
@@ -145,7 +145,7 @@ class Node:
         self._sweep_rest = trio.CancelScope()
         self.memory = MemoryWatch(
             config.memory_max, self.leases, lambda: self.connections, self._outboxes, self._revoke, self._limited,
-            resident, tls=certificate is not None,
+            resident, tls=certificate is not None, holders=self._holders,
         )  # fmt: skip
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
@@ -265,6 +265,9 @@ class Node:
 
     def _outboxes(self) -> list[Outbox]:
         return [socket.outbox for socket in self.sockets if socket.outbox is not None]
+
+    def _holders(self) -> list[Holder]:
+        return [*self.sockets, *self.http.peers]
 
     def _limited(self, limit: str, lease: Lease | None = None) -> None:
         self.gate.note_limited(limit, None if lease is None else lease.identity)

@@ -38,7 +38,8 @@ Memory of a node, by default and at most; the buffers that the kernel has for a 
 | an unfinished message / HTTP body | 256 KiB / 1 MiB | `message_bytes_max`, `body_bytes_max` |
 
 So a session with as many names as it may have takes 4.5 MB; an identity at its limits 45 MB, and 100 MiB more while it
-reads nothing. All clients together are held to `memory_max`, with each session and name, and for the rest every 5 s.
+reads nothing. All clients together are held to `memory_max`, with each session and name, and for the rest every 5 s, or
+0.5 s while unfinished messages are much of it. A node that is full closes connections with large ones first.
 """
 
 

@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 import trio
 
-from softstate.errors import Invalid
+from softstate.errors import Invalid, Overloaded
 from softstate.server.config import ServerConfig
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.wire import Wire
@@ -339,6 +339,24 @@ class HttpChannel:
         A new one is left alone: its request may be on its way, and clients do not repeat a first request by themselves.
         """
         if self._step is Step.HEAD and not (self._fresh or self._begun or self._behind):
+            self.end()
+
+    # Memory ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of a request that is not whole, or of a reply that the peer does not take."""
+        if self._step in (Step.HEAD, Step.BODY):
+            return self._conversation.held_bytes
+        return len(self._rest) if self._step is Step.WRITE else 0
+
+    def shed_memory(self, error: Overloaded) -> None:
+        """End, or refuse what has come of a request: the memory of the node is full (P-CONN-17)."""
+        if self._step in (Step.HEAD, Step.BODY):
+            self._step = Step.ANSWER
+            self._deadline = math.inf
+            self._refuse(Refused(503, error))
+        elif self._step is Step.WRITE:
             self.end()
 
     # Patience -------------------------------------------------------------------------------------------------------

@@ -35,6 +35,13 @@ class Idle(Protocol):
     def stop_waiting(self) -> None:
         """End it if it is a kept one without a request under way."""
 
+    @property
+    def held_bytes(self) -> int:
+        """See `softstate.server.http.channel.HttpChannel.held_bytes`."""
+
+    def shed_memory(self, error: Overloaded) -> None:
+        """See `softstate.server.http.channel.HttpChannel.shed_memory`."""
+
 
 Upgrade: TypeAlias = Callable[[Wire, Handshake, str, float], None]
 """Answers a handshake, and gives the wire another peer: wire, handshake, the name of the other end, and since when the

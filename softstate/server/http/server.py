@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import final
 
 from softstate.auth.identity import Identity
 from softstate.server.auth.warden import Held
 from softstate.server.edge.wire import Wire
-from softstate.server.http.context import Admits, HttpContext, NoStreams, OpensStreams, Upgrade
+from softstate.server.http.context import Admits, HttpContext, Idle, NoStreams, OpensStreams, Upgrade
 from softstate.server.http.date import SharedDate
 from softstate.server.http.peer import HttpPeer
 from softstate.server.http.shedding import Shedding
@@ -65,6 +65,11 @@ class HttpServer:
         """Count replies and upgrades since the start, and connections and held requests now."""
         context = self._context
         return HttpStatistics(dict(context.replies), context.upgrades, len(context.peers), context.holds)
+
+    @property
+    def peers(self) -> Collection[Idle]:
+        """The connections that speak HTTP now."""
+        return self._context.peers.keys()
 
     @property
     def open_connections(self) -> int:

@@ -44,6 +44,11 @@ class ChunkedBody:
         """Bytes that are missing of the present chunk and the line end behind it."""
         self._trailers = False
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the body that are here."""
+        return len(self._data)
+
     def feed(self, data: bytes) -> tuple[bytes | None, bytes]:
         """Take bytes; return the body, None until it is whole, and the bytes that are to be fed again, with more.
 

@@ -87,6 +87,12 @@ class Conversation:
         return len(self._pending)
 
     @property
+    def held_bytes(self) -> int:
+        """The number of bytes received of a request that is not whole, or behind one that is."""
+        chunked = 0 if self._chunks is None else self._chunks.held_bytes
+        return len(self._pending) + len(self._data) + chunked
+
+    @property
     def behind(self) -> bool:
         """Whether `feed` has left a part of a body to a later turn, and is to be called again without more bytes."""
         return self._chunks is not None and self._chunks.behind

@@ -59,6 +59,10 @@ class Pressure:
         """Return how many bytes leases may hold, which hold so many now, until it is tight."""
         return TIGHT * self.most - (self.used - held)
 
+    def beyond(self) -> float:
+        """Return how many bytes are too many, of all that is held; 0 unless it is full."""
+        return self.used - TIGHT * self.most if self.fill is Fill.FULL else 0.0
+
     def excess(self, held: int) -> float:
         """Return how many bytes leases have to give back, which hold so many; 0 unless it is full, and they fill it."""
         if self.fill is not Fill.FULL:

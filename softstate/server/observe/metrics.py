@@ -38,6 +38,7 @@ COUNTS: Mapping[str, tuple[Kind, str]] = {
         "Memory that it uses: the larger of estimated and resident memory, less what is free.",
     ),
     "memory_revoked": ("counter", "Leases ended for want of memory."),
+    "memory_shed": ("counter", "Connections closed for want of memory: they held large messages."),
     "store_up": ("gauge", "Whether the store answers."),
     "store_writable": ("gauge", "Whether the last publish that had to be committed was."),
     "store_durable": ("gauge", "Whether acknowledged publishes survive the crash of a machine."),

@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from softstate.errors import Overloaded
 from softstate.server.edge.patience import Patience
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.outbox import Outbox, OutboxBounds
+from softstate.wire import CloseCode
 from softstate.wire.websocket import FrameReader, PeerClose, Ping, Pong, Received, Violation, close_frame, pong_frame
 
 MESSAGES_PER_TURN = 16
@@ -119,6 +121,20 @@ class Channel:
         self._watch.end()
         self._wire.close()
         self._ended()
+
+    # Memory ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of a message that is not complete, and of those that wait to be taken."""
+        waiting = sum(len(item) for item in self._inbox if isinstance(item, bytes | str)) if self._inbox else 0
+        return self._reader.held_bytes + waiting
+
+    def shed_memory(self, error: Overloaded) -> None:
+        """Close, and forget what was received: the memory of the node is full (P-CONN-17)."""
+        if self.outbox is not None and self._closing is None:
+            self._reader.stop()
+            self._close(CloseCode.OVERLOADED, error.message)
 
     # Messages -------------------------------------------------------------------------------------------------------
 

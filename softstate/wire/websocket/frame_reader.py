@@ -85,6 +85,17 @@ class FrameReader:
         """Whether the frame of which bytes are missing ends its message."""
         self._controls = 0
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of a message that is not complete."""
+        return 0 if self._partial is None else self._partial.held_bytes
+
+    def stop(self) -> None:
+        """Read nothing any more, and forget what is not complete."""
+        self.ended = True
+        self.missing = 0
+        self._partial = None
+
     def feed(self, data: bytes) -> list[Received]:
         """Return what is complete with these bytes, in order.
 
@@ -211,9 +222,7 @@ class FrameReader:
 
     def _end(self, received: list[Received], last: PeerClose | Violation) -> None:
         received.append(last)
-        self.ended = True
-        self.missing = 0
-        self._partial = None
+        self.stop()
 
 
 def _read_close(payload: bytes) -> PeerClose:

@@ -28,6 +28,11 @@ class PartialMessage:
         self._unfinished = b""
         """The bytes of a character whose last ones have not come: three at most."""
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes that are here."""
+        return len(self._buffer)
+
     def add(self, data: bytes) -> None:
         """Append what was received. Raises `Violated` for text that is not UTF-8."""
         self._buffer += data
