@@ -92,11 +92,16 @@ class Lines:
 
 
 class NodeProcess:
-    """One node that may be killed and started again, on the same port and store. It logs to the file `log`."""
+    """One node that may be killed and started again, on the same port and store. It logs to the file `log`.
 
-    def __init__(self, nursery: trio.Nursery, port: int, options: Sequence[str], log: Path) -> None:
+    `tls` tells that its options say so.
+    """
+
+    def __init__(
+        self, nursery: trio.Nursery, port: int, options: Sequence[str], log: Path, *, tls: bool = False
+    ) -> None:
         self.port = port
-        self.url = f"ws://127.0.0.1:{port}"
+        self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{port}"
         self.announcement = ""
         self._nursery = nursery
         self._options = options

@@ -33,6 +33,7 @@ async def command(
     ] = 15.0,
     json: AsJson = False,
     url: Annotated[tuple[str, ...], Parameter(negative=(), metavar="URL", show_default=False)] = (),
+    tls: Annotated[bool, Parameter(negative=())] = False,
     prefix: Annotated[str | None, Parameter(metavar="PREFIX", show_default="drill/RUN/")] = None,
     kill_command: Command = "",
     start_command: Command = "",
@@ -48,12 +49,13 @@ async def command(
     :param for_: How long to measure; after that it waits until all clients have settled.
     :param json: Print one JSON object.
     :param url: A node of your own installation; may be repeated. Nothing is started then.
+    :param tls: Without --url: have the nodes speak TLS, by a certificate that is made for them with openssl.
     :param prefix: Where to publish; it must be empty, and is emptied afterwards.
     :param kill_command: With --url: shell command that makes the server or the store fail.
     :param start_command: With --url: shell command that ends that; it is run in any case, also on Ctrl-C.
     """
     plan = Plan(kind=kill, clients=clients, for_s=for_, urls=url, prefix=fresh_prefix([prefix] if prefix else []),
-                kill_command=kill_command, start_command=start_command).check()  # fmt: skip
+                kill_command=kill_command, start_command=start_command, tls=tls).check()  # fmt: skip
     return await interruptible(partial(_drill, plan, json=json))
 
 

@@ -13,7 +13,7 @@ from softstate.client.machine.beat_watch import LATE, RATE
 from softstate.client.machine.state import BEAT_MS
 from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
 from softstate.client.url import NodeUrl, parse_url
-from softstate.http_client.streams import open_tcp
+from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.wire import CBOR
 from softstate.wire.messages import ClientBye, Hello, Welcome
 
@@ -76,14 +76,14 @@ class AdvisedTimes:
         return max(self.recover_spread_s, self.recover_cap_s, slow * self.poll_every_s, slow * self.renew_s) + SERVICE_S
 
 
-async def ask_times(urls: Sequence[str]) -> AdvisedTimes:
+async def ask_times(urls: Sequence[str], open_stream: OpenStream = open_tcp) -> AdvisedTimes:
     """Take a lease on the first node that gives one, read its times, and release it. Raises `Failure` if none does."""
     said = ""
     for url in urls:
         async with trio.open_nursery() as nursery:
             try:
                 with trio.move_on_after(ASK_S_MAX):
-                    return await _greet(nursery, parse_url(url))
+                    return await _greet(nursery, parse_url(url), open_stream)
             except (HandshakeFailed, Gone) as error:
                 said = str(error)
             finally:
@@ -91,8 +91,8 @@ async def ask_times(urls: Sequence[str]) -> AdvisedTimes:
     raise Failure(f"no node offers a lease: {said or 'none answered in time'}", UNAVAILABLE)
 
 
-async def _greet(nursery: trio.Nursery, url: NodeUrl) -> AdvisedTimes:
-    websocket = await open_websocket(nursery, url, CBOR, open_tcp, ASK_S_MAX)
+async def _greet(nursery: trio.Nursery, url: NodeUrl, open_stream: OpenStream) -> AdvisedTimes:
+    websocket = await open_websocket(nursery, url, CBOR, open_stream, ASK_S_MAX)
     try:
         await websocket.send(CBOR.encode(Hello(name="softstate drill", beat_ms=BEAT_MS)))
         message = CBOR.server_message(await websocket.receive())

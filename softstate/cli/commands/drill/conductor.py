@@ -11,6 +11,7 @@ import trio
 
 from softstate.cli.commands.drill import faults
 from softstate.cli.commands.drill.advised_times import AdvisedTimes, ask_times
+from softstate.cli.commands.drill.certificate import make_certificate, opener, trusting
 from softstate.cli.commands.drill.ledger import Fault, Ledger
 from softstate.cli.commands.drill.plan import Plan
 from softstate.cli.commands.drill.publisher import Publisher, clean
@@ -42,6 +43,8 @@ class Drill:
         self._say = say
         self._ledger = Ledger([plan.follows(client) for client in range(plan.clients)])
         self._urls = plan.urls
+        self._ca = ""
+        """The certificate by which nodes are trusted; empty: the system's authorities decide."""
         self._nodes: list[NodeProcess] = []
         self._relays: list[Relay] = []
         self._workers: list[WorkerProcess] = []
@@ -57,7 +60,7 @@ class Drill:
         async with trio.open_nursery() as nursery:
             if not self._plan.own:
                 await self._start_nodes(nursery)
-            async with connect(self._urls, name="softstate drill") as client:
+            async with connect(self._urls, name="softstate drill", tls=trusting(self._ca)) as client:
                 await self._check_prefix(client)
                 publisher = Publisher(self._plan, client, self._ledger)
                 try:
@@ -80,7 +83,7 @@ class Drill:
             raise Failure(f"no node took a publish within {READY_S_MAX:g} s", UNAVAILABLE)
         via = await self._start_relays(nursery) if self._plan.kind == "link" else {}
         await self._start_workers(nursery, via)
-        times = await ask_times(self._urls)
+        times = await ask_times(self._urls, opener(trusting(self._ca)))
         self._ledger.fault = self._fault(self._plan)
         self._ledger.times = times
         publishing.start_soon(publisher.run)
@@ -100,14 +103,20 @@ class Drill:
     async def _start_nodes(self, nursery: trio.Nursery) -> None:
         """Start a node that pushes and one that answers polls only, on one store."""
         store = f"sqlite:{self._folder / 'drill.db'}"
+        secured: list[str] = []
+        if self._plan.tls:
+            pair = await make_certificate(self._folder)
+            secured, self._ca = pair.options, str(pair.cert)
         for role in ("all", "poll"):
-            options = ["--store", store, "--role", role, *_times(self._plan.clients)]
-            self._nodes.append(NodeProcess(nursery, free_port(), options, self._folder / f"{role}.log"))
+            options = ["--store", store, "--role", role, *secured, *_times(self._plan.clients)]
+            log = self._folder / f"{role}.log"
+            self._nodes.append(NodeProcess(nursery, free_port(), options, log, tls=self._plan.tls))
         async with trio.open_nursery() as starting:
             for node in self._nodes:
                 starting.start_soon(node.start)
         self._urls = tuple(node.url for node in self._nodes)
-        self._say("started a node that pushes and one that only answers polls, on one SQLite file")
+        how = ", with TLS" if self._plan.tls else ""
+        self._say(f"started a node that pushes and one that only answers polls, on one SQLite file{how}")
 
     async def _start_relays(self, nursery: trio.Nursery) -> dict[str, int]:
         """Put a relay before each node given, or, in a throw-away installation, before the node that pushes."""
@@ -124,7 +133,7 @@ class Drill:
         plan = self._plan
         for number, clients in enumerate(plan.shares()):
             follows = {client: list(plan.follows(client)) for client in clients}
-            plan_of_worker = WorkerPlan(list(self._urls), list(plan.names), follows, via)
+            plan_of_worker = WorkerPlan(list(self._urls), list(plan.names), follows, via, self._ca)
             worker = WorkerProcess(nursery, plan_of_worker, self._ledger.take, self._folder / f"worker-{number}.log")
             self._workers.append(worker)
             await worker.start()

@@ -48,6 +48,8 @@ class Plan:
     prefix: str = ""
     kill_command: str = ""
     start_command: str = ""
+    tls: bool = False
+    """Whether throw-away nodes speak TLS."""
 
     @property
     def own(self) -> bool:
@@ -104,6 +106,8 @@ class Plan:
             raise ConfigError(str(error)) from None
         if self.prefix == "/":
             raise ConfigError("--prefix must not be '/': what is published below it is deleted afterwards")
+        if self.tls and self.own:
+            raise ConfigError("--tls is for throw-away nodes: with --url, a URL that begins with wss:// says it")
         self._check_commands()
         return self
 

@@ -13,13 +13,15 @@ from softstate.model import Mode
 class WorkerPlan(msgspec.Struct, frozen=True):
     """The clients that one worker runs. `follows` are topics by their numbers in `topics`.
 
-    `via` maps ``host:port`` of a node to the port of a relay on this host that leads there.
+    `via` maps ``host:port`` of a node to the port of a relay on this host that leads there. `ca` is
+    the file of the authority that nodes are trusted by, empty for those of the system.
     """
 
     urls: list[str]
     topics: list[str]
     follows: dict[int, list[int]]
     via: dict[str, int] = {}
+    ca: str = ""
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True):

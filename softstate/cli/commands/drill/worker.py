@@ -17,13 +17,14 @@ import time
 import msgspec
 import trio
 
+from softstate.cli.commands.drill.certificate import opener, trusting
 from softstate.cli.commands.drill.reports import Applied, Sample, Tick, WorkerPlan
 from softstate.cli.terminal.output import LineWriter
 from softstate.client.api.client import Client
 from softstate.client.api.connect import connect
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Reset
-from softstate.http_client.streams import OpenStream, open_tcp
+from softstate.http_client.streams import OpenStream
 from softstate.model import Change
 
 SAMPLE_EVERY_S = 0.1
@@ -37,7 +38,8 @@ class Worker:
     def __init__(self, plan: WorkerPlan) -> None:
         self._plan = plan
         self._numbers = {topic: number for number, topic in enumerate(plan.topics)}
-        self._open_stream = _through(plan.via) if plan.via else open_tcp
+        tls = trusting(plan.ca)
+        self._open_stream = _through(plan.via, tls) if plan.via else opener(tls)
         self._running: dict[int, tuple[Client, Updates]] = {}
         self._resets = dict.fromkeys(plan.follows, 0)
         self._applied: list[Applied] = []
@@ -101,17 +103,18 @@ class Worker:
         return Sample(number, now_s, known_s, client.mode, counts.connects, counts.polls, self._resets[number])
 
 
-def _through(via: dict[str, int]) -> OpenStream:
+def _through(via: dict[str, int], trusted: ssl.SSLContext | None) -> OpenStream:
     """Return what opens streams through relays; to a node without one, directly."""
+    directly = opener(trusted)
 
     async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
         relay = via.get(f"{host}:{port}")
         if relay is None:
-            return await open_tcp(host, port, tls)
+            return await directly(host, port, tls)
         stream = await trio.open_tcp_stream("127.0.0.1", relay)
         if not tls:
             return stream
-        context = ssl.create_default_context()
+        context = trusted or ssl.create_default_context()
         return trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
 
     return open_stream

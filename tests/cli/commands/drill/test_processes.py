@@ -40,6 +40,22 @@ async def test_a_throw_away_installation_keeps_its_promises(kind: str) -> None:
     assert report["worst_age_s"] >= report["worst_staleness_s"]
 
 
+@pytest.mark.parametrize("kind", ["server", "link"])
+async def test_nodes_with_tls_keep_their_promises_too(kind: str) -> None:
+    code, out, err = await drilled("--tls", "--clients", "4", "--for", "1500ms", "--kill", kind)
+    assert code == 0, out + err
+    assert "on one SQLite file, with TLS" in err
+    assert "every promise was kept" in out
+
+
+async def test_without_openssl_a_drill_over_tls_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        code, out, err = await drilled("--tls", "--clients", "4", "--for", "1500ms")
+    assert (code, out) == (2, "")
+    assert err.startswith("softstate: --tls needs the program openssl")
+
+
 async def test_an_own_installation_is_drilled_and_left_as_it_was(tmp_path: Path, nursery: trio.Nursery) -> None:
     node = NodeProcess(nursery, free_port(), ["--store", f"sqlite:{tmp_path / 'n.db'}", *SERVE], tmp_path / "n.log")
     await node.start()
