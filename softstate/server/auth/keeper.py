@@ -37,6 +37,9 @@ class InThread(Protocol):
         """Return what it returns."""
 
 
+WAIT_S_MIN = 0.001
+"""Least time between two looks at what is due: waits end by another clock than keyrings count by."""
+
 STILL_S = 0.5
 """Time for which a file that has changed must stay as it is: half of one may be a policy too, with fewer rules."""
 
@@ -120,7 +123,7 @@ class PolicyKeeper:
 
     async def _until_due(self) -> None:
         due_s = min((ring.due_at for ring in self.authority.keyrings.values()), default=math.inf) - self._now()
-        with trio.move_on_after(max(0.0, due_s)):
+        with trio.move_on_after(max(WAIT_S_MIN, due_s)):
             await self._woken.wait()
 
     async def _fetch(self, issuer: str, keyring: Keyring, source: KeySource) -> None:
