@@ -118,14 +118,21 @@ def fuzz_command(
 
 
 @app.command(name="simulate")
-def simulate_command(*, seeds: int = 200, first: int = 0, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+def simulate_command(
+    *,
+    seeds: int = 200,
+    first: int = 0,
+    permissions: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
     """Run simulated worlds under random faults, and check all promises in each.
 
     :param seeds: Number of worlds.
     :param first: Seed of the first one; the same seed is the same world.
+    :param permissions: Nodes check credentials: tokens, rules, keys, callouts and clocks have faults as well.
     :param json: Print the figures as JSON.
     """
-    report = simulate(seeds, first)
+    report = simulate(seeds, first, permissions=permissions)
     print(report.json() if json else report)
     return 0 if report.ok else 1
 

@@ -98,6 +98,8 @@ PROMISES = {
         "simulation/test_schedule_revocations.py::test_a5_a_subject_is_revoked_while_one_node_cannot_hear_of_it",
         "simulation/test_permission_mutants.py::test_a_mutant_of_revocations_breaks_s12",
         "processes/test_permissions.py::test_a_client_goes_on_through_rules_that_change",
+        "simulation/test_schedule_keys.py::test_a7_a_policy_file_is_narrowed_then_spoilt_then_put_right",
+        "exhaustive/test_credentials.py::test_a_small_world_is_visited_whole",
     ),
     "S13 no widening": (
         "session/test_permission.py::test_a_name_is_refused_unless_one_pattern_covers_all_of_it",
@@ -109,6 +111,8 @@ PROMISES = {
         "simulation/test_schedule_permissions.py::test_a4_a_token_ends_in_the_midst_of_a_fault",
         "simulation/test_schedule_permissions.py::test_a8_a_provider_gives_the_refused_token_then_hangs_then_fails_then_recovers",
         "simulation/test_schedule_revocations.py::test_a_revocation_is_undone",
+        "simulation/test_schedule_keys.py::test_a3_strangers_flood_a_node_while_no_keys_can_be_fetched",
+        "simulation/test_schedule_keys.py::test_a3_keys_that_are_too_old_end_all_and_everybody_comes_back",
     ),
     "S15 no downgrade": (
         "session/test_credentials.py::test_credentials_that_are_not_good_never_make_anybody_anonymous",

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -45,6 +46,7 @@ class Report:
     """The results of all worlds. `margin_s` is the least age minus staleness while a client was stale."""
 
     first: int
+    permissions: bool = False
     worlds: int = 0
     steps: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -100,29 +102,33 @@ class Report:
         return "\n".join([*lines, *map(str, self.failures)])
 
 
-def run_seed(seed: int) -> Outcome:
+def run_seed(seed: int, *, permissions: bool = False) -> Outcome:
     """Run the world of one seed."""
-    return run_schedule(seed, draw_schedule(seed))
+    return run_schedule(seed, draw_schedule(seed, permissions=permissions), permissions=permissions)
 
 
-def simulate(seeds: int, first: int = 0, processes: int = PROCESSES) -> Report:
-    """Run the worlds of `seeds` seeds from `first` on; minimise the faults of the first failures."""
+def simulate(seeds: int, first: int = 0, processes: int = PROCESSES, *, permissions: bool = False) -> Report:
+    """Run the worlds of `seeds` seeds from `first` on; minimise the faults of the first failures.
+
+    `permissions`: worlds whose nodes check credentials, with faults of these, too.
+    """
     began = time.monotonic()
-    report = Report(first)
+    report = Report(first, permissions)
     failed = [outcome for outcome in _outcomes(range(first, first + seeds), processes, report) if outcome.error]
     for number, outcome in enumerate(failed):
-        needed = minimise(outcome) if number < FAILURES_MINIMISED_MAX else None
+        needed = minimise(outcome, permissions=permissions) if number < FAILURES_MINIMISED_MAX else None
         report.failures.append(Failure(outcome, needed))
     report.took_s = time.monotonic() - began
     return report
 
 
 def _outcomes(seeds: range, processes: int, report: Report) -> Iterable[Outcome]:
+    run = partial(run_seed, permissions=report.permissions)
     if processes == 1:
-        outcomes: list[Outcome] = [run_seed(seed) for seed in seeds]
+        outcomes: list[Outcome] = [run(seed) for seed in seeds]
     else:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            outcomes = list(pool.map(run_seed, seeds, chunksize=SEEDS_PER_TASK))
+            outcomes = list(pool.map(run, seeds, chunksize=SEEDS_PER_TASK))
     for outcome in outcomes:
         report.add(outcome)
     return outcomes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from softstate.testing.simulation.random_permissions import PERMISSION_KINDS, REVOCATION_KINDS
+from softstate.testing.simulation.random_permissions import KINDS_OF, REVOCATION_KINDS, Checks, checks_of
 from softstate.testing.simulation.schedule import draw_schedule, run_schedule
 
 PENDING_OF_A_LOST_NAME = 1107
@@ -19,5 +19,14 @@ def test_a_random_schedule_breaks_no_promise(seed: int) -> None:
 
 
 def test_every_kind_of_fault_is_drawn() -> None:
-    drawn = {fault.kind for seed in range(50) for fault in draw_schedule(seed, permissions=True)}
-    assert {*PERMISSION_KINDS, *REVOCATION_KINDS} <= drawn
+    drawn: dict[Checks, set[str]] = {checks: set() for checks in KINDS_OF}
+    for seed in range(100):
+        drawn[checks_of(seed)].update(fault.kind for fault in draw_schedule(seed, permissions=True))
+    for checks, kinds in KINDS_OF.items():
+        assert set(kinds) <= drawn[checks]
+        assert "rewind" in drawn[checks]
+    assert set(REVOCATION_KINDS) <= drawn["issuer"]
+
+
+def test_each_way_to_check_credentials_is_among_the_first_seeds() -> None:
+    assert {checks_of(seed) for seed in range(12)} == set(KINDS_OF)

@@ -6,13 +6,13 @@ import pytest
 
 from softstate.testing import SimClient, World
 from softstate.testing.oracle.oracle import Bounds
-from softstate.testing.simulation.callout import CalloutFault
+from softstate.testing.simulation.callout import ANSWER_S, CalloutFault
 from softstate.testing.simulation.checked_run import run_checked
 from softstate.testing.trace import ClientEnded, MessageWritten, NamesDenied
 from tests.kit.permissions_rig import commits, fresh, repaired, start
 from tests.kit.simulation_rig import count_of
 
-BOUNDS = Bounds(service_s=75.0)
+BOUNDS = Bounds(service_s=75.0, rules_s=ANSWER_S, keys_s=ANSWER_S)
 """With time for a backoff that has grown, a minute at most."""
 
 TTL_S, STALE_S = 60.0, 300.0
@@ -42,7 +42,7 @@ def test_a6_an_hour_costs_a_question_for_each_client_and_minute() -> None:
         assert 3 * 55 <= world.callout.asked <= 3 * 65 + 60
         assert world.callout.logins == 3
 
-    world, _ = run_checked(61, scenario, callout=True)
+    world, _ = run_checked(61, scenario, callout=True, bounds=BOUNDS)
     assert revoked(world) == []
 
 
@@ -131,7 +131,7 @@ def test_a6_another_grant_counts_within_its_time_and_a_renewal() -> None:
         assert {event.client for event in world.trace.of(NamesDenied)} == {"a", "b", "poll"}
         assert unnoticed(*clients[:2])
 
-    run_checked(66, scenario, callout=True)
+    run_checked(66, scenario, callout=True, bounds=BOUNDS)
 
 
 def test_a6_nodes_that_start_again_ask_again() -> None:

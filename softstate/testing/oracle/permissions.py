@@ -122,7 +122,8 @@ class PermissionChecks:
     def _check_welcome(self, connection: _Connection, event: MessageWritten, message: dict[str, Any]) -> None:
         token = self._tokens.get(connection.tokens[-1]) if connection.tokens else None
         late = event.at_s - self._written_within_s - self._faults.wall_error_s
-        if token is None or token.ends_at < late or self._dead.get(token.token, math.inf) < late:
+        dead_at = self._dead.get(token.token, math.inf) + self._bounds.keys_s if token is not None else 0.0
+        if token is None or token.ends_at < late or dead_at < late:
             self._findings.add("S15", event.at_s, event.receiver, "welcomed without a token that is good", token, event)
             return
         resuming = connection.resuming
@@ -161,8 +162,8 @@ class PermissionChecks:
         return CONGESTED_S + 2 * self._bounds.slack_s
 
     def _could(self, subject: str, topic: str, since: float) -> bool:
-        """Tell whether a subject could read a topic at some time since."""
-        changes = self._rights.get(subject, [])
+        """Tell whether a subject could read a topic at some time since, as far as nodes knew."""
+        changes, since = self._rights.get(subject, []), since - self._bounds.rules_s
         ends = [*(change.at_s for change in changes[1:]), math.inf]
         return any(
             end >= since and any(covers(name, topic) for name in change.names)

@@ -34,6 +34,11 @@ class Bounds:
     durable: bool = True
     """Whether the store claims durability, on which S3 depends."""
 
+    rules_s: float = 0.0
+    """Time within which nodes know that rules have changed: at once, unless they read files or ask a callout."""
+    keys_s: float = 0.0
+    """Time within which they know that a token is no longer good, though it has not ended."""
+
     @property
     def cut_off_s(self) -> float:
         """B: the highest age of a live client's knowledge that only renewals certify."""

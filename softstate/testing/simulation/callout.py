@@ -6,6 +6,7 @@ Nodes run the real authority and the real shell of callouts against it. Its answ
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias, final
 
@@ -19,6 +20,7 @@ from softstate.server.bulkhead import Bulkhead
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.stream import SimStream
 from softstate.testing.simulation.clocks import SimClock
+from softstate.testing.trace import KeyReplaced, RightsChanged, TokenIssued, Trace
 
 HOST, PORT = "localhost", 9000
 """Where it listens: only on its own machine a node asks by http."""
@@ -28,6 +30,12 @@ POLICY = f"""
 url = "http://{HOST}:{PORT}/"
 secret_file = "none"
 """
+
+TTL_S = 60.0
+"""For how long an answer holds."""
+
+ANSWER_S = TTL_S + 320.0
+"""Time for which a node may go by an answer of before: a minute, five more while there is no other, and time-outs."""
 
 SLOW_S = 1.5
 """Time that it takes to answer while it is slow."""
@@ -42,21 +50,25 @@ class SimCallout:
     `names` are those that each subject may read and publish; `asked` counts the questions that were answered.
     """
 
-    def __init__(self, network: SimNetwork) -> None:
+    def __init__(self, network: SimNetwork, trace: Trace) -> None:
         self.fault: CalloutFault | None = None
         self.names: dict[str, tuple[str, ...]] = {}
         self.asked = 0
         self.logins = 0
         self._network = network
+        self._trace = trace
         self._subjects: dict[str, str] = {}
 
     def allow(self, subject: str, *names: str) -> None:
         """Let a subject read and publish what these names cover, from its next answer on."""
         self.names[subject] = names
+        self._trace.add(RightsChanged(trio.current_time(), subject, names))
 
     def log_out(self, subject: str) -> None:
         """Accept no token that a subject has now."""
+        dead = tuple(token for token, each in self._subjects.items() if each == subject)
         self._subjects = {token: each for token, each in self._subjects.items() if each != subject}
+        self._trace.add(KeyReplaced(trio.current_time(), dead))
 
     def provider(self, subject: str) -> TokenProvider:
         """Return the provider of a client whose tokens are this subject's."""
@@ -66,6 +78,7 @@ class SimCallout:
             self.logins += 1
             token = f"login-{self.logins}-of-{subject}"
             self._subjects[token] = subject
+            self._trace.add(TokenIssued(trio.current_time(), subject, token, math.inf))
             return token
 
         return provide

@@ -13,6 +13,7 @@ from softstate.testing.simulation.determinism import Seeds
 from softstate.testing.simulation.disk import SimDisk
 from softstate.testing.simulation.freezer import Freezer
 from softstate.testing.simulation.issuer import SimIssuer
+from softstate.testing.simulation.signed_issuer import SignedIssuer
 from softstate.testing.trace import Trace
 
 
@@ -32,5 +33,5 @@ class Environment:
     freezer: Freezer
     network: SimNetwork
     disk: SimDisk
-    issuer: SimIssuer | None = None
+    issuer: SimIssuer | SignedIssuer | None = None
     callout: SimCallout | None = None

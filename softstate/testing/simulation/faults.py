@@ -30,6 +30,7 @@ from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.freezer import start_on
 from softstate.testing.simulation.issuer import ISSUER, ProviderFault
 from softstate.testing.simulation.node import SimNode
+from softstate.testing.simulation.signed_issuer import KeysFault, SignedIssuer
 from softstate.testing.trace import FaultInjected, RevocationNamed
 from softstate.wire import encode_value
 from softstate.wire.request_digest import request_digest
@@ -176,9 +177,10 @@ class Faults:
 
     def policy(self, client: str, *names: str) -> None:
         """Let a client read and publish what these names cover, and nothing else. Not a fault."""
-        assert self._issuer is not None, "the nodes of this world check no credentials"
+        rules = self._issuer or self._callout
+        assert rules is not None, "the nodes of this world check no credentials"
         self.note("policy", f"{client} {' '.join(names)}")
-        self._issuer.allow(client, *names)
+        rules.allow(client, *names)
 
     def provider(self, fault: ProviderFault | None) -> None:
         """Have every provider of tokens fail, hang, or give the last token again; or be well."""
@@ -198,6 +200,30 @@ class Faults:
         self.note("remove_keys")
         self._issuer.rotate()
         self._issuer.remove_keys()
+
+    def rotate_keys(self) -> None:
+        """Have tokens signed with another key; those that there are stay good. Not a fault."""
+        assert self._issuer is not None, "the nodes of this world check no credentials"
+        self.note("rotate_keys")
+        self._issuer.rotate()
+
+    def keys(self, fault: KeysFault | None) -> None:
+        """Have the host of the keys refuse connections, be slow, hang, or answer nonsense; or be well."""
+        assert isinstance(self._issuer, SignedIssuer), "the nodes of this world fetch no keys"
+        self.note("keys", fault or "well")
+        self._issuer.keys_fault = fault
+
+    def spoil_policy(self) -> None:
+        """Write a policy file that no node can read, until the rules change or `heal`: all stays as it is."""
+        assert isinstance(self._issuer, SignedIssuer), "the nodes of this world have no policy file"
+        self.note("spoil_policy")
+        self._issuer.write("[[alow]]")
+
+    def log_out(self, client: str) -> None:
+        """Have the callout accept no token that a client has now; others are to be had. Not a fault."""
+        assert self._callout is not None, "the nodes of this world ask no callout"
+        self.note("log_out", client)
+        self._callout.log_out(client)
 
     def revoke(
         self, subject: str, token: str | None = None, *, through: str | None = None, ahead_s: float = 0.0
@@ -358,6 +384,9 @@ class Faults:
             self._network.heal(route.sender, route.receiver)
         if self._issuer is not None:
             self._issuer.fault = None
+        if isinstance(self._issuer, SignedIssuer):
+            self._issuer.keys_fault = None
+            self._issuer.write()
         if self._callout is not None:
             self._callout.fault = None
         self._disk.outage = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Literal, TypeAlias, final
+from typing import Literal, Protocol, TypeAlias, final
 
 import trio
 
@@ -31,6 +31,37 @@ TOKEN_S = 600.0
 ProviderFault: TypeAlias = Literal["fails", "hangs", "stale"]
 
 ISSUER = "https://issuer"
+
+
+class Issues(Protocol):
+    """An issuer, as its providers of tokens see it."""
+
+    fault: ProviderFault | None
+    """The fault of every provider of tokens."""
+    fetches: int
+    """Calls of providers."""
+    last: dict[str, str]
+    """The newest token of each subject."""
+
+    def issue(self, subject: str) -> str:
+        """Make a token."""
+
+
+def provider_of(issuer: Issues, subject: str) -> TokenProvider:
+    """Return the provider of a client whose tokens are this subject's."""
+
+    async def provide(_request: TokenRequest) -> str:
+        issuer.fetches += 1
+        await trio.lowlevel.checkpoint()
+        if issuer.fault == "hangs":
+            await trio.sleep_forever()
+        if issuer.fault == "fails":
+            raise OSError("the issuer cannot be reached")
+        if issuer.fault == "stale" and subject in issuer.last:
+            return issuer.last[subject]
+        return issuer.issue(subject)
+
+    return provide
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +89,8 @@ class SimIssuer:
         self._tokens: dict[str, _Token] = {}
         self._key = 1
         self._key_min = 1
-        self._last: dict[str, str] = {}
+        self.last: dict[str, str] = {}
+        """The newest token of each subject."""
 
     # The rules -------------------------------------------------------------------------------------------------------
 
@@ -92,25 +124,13 @@ class SimIssuer:
         ends_at = now + (self.life_s if life_s is None else life_s)
         text = f"token-{len(self._tokens) + 1}-of-{subject}"
         self._tokens[text] = _Token(subject, self._key, ends_at, now)
-        self._last[subject] = text
+        self.last[subject] = text
         self._trace.add(TokenIssued(now, subject, text, ends_at))
         return text
 
     def provider(self, subject: str) -> TokenProvider:
         """Return the provider of a client whose tokens are this subject's."""
-
-        async def provide(_request: TokenRequest) -> str:
-            self.fetches += 1
-            await trio.lowlevel.checkpoint()
-            if self.fault == "hangs":
-                await trio.sleep_forever()
-            if self.fault == "fails":
-                raise OSError("the issuer cannot be reached")
-            if self.fault == "stale" and subject in self._last:
-                return self._last[subject]
-            return self.issue(subject)
-
-        return provide
+        return provider_of(self, subject)
 
     def subject_of(self, text: str, now: float, wall: float) -> tuple[_Token, float]:
         """Return what a token says, and when it ends by a node's clock `now`. Raises `Unauthenticated`."""

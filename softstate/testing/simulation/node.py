@@ -9,12 +9,14 @@ from typing import final
 
 import trio
 
+from softstate.auth.authority import RulesAuthority
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
-from softstate.errors import Unavailable
+from softstate.errors import ConfigError, Unavailable
 from softstate.lease.table import Lease
 from softstate.position import Position
 from softstate.server import Node, ServerConfig
 from softstate.server.auth.callout import CalloutShell
+from softstate.server.auth.keeper import PolicyKeeper
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.storage.follower import first_position
 from softstate.testing.network.capacity import Work
@@ -22,7 +24,8 @@ from softstate.testing.simulation.clocks import SimClock
 from softstate.testing.simulation.disk import SimStore
 from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.freezer import start_on
-from softstate.testing.simulation.issuer import SimAuthority
+from softstate.testing.simulation.issuer import SimAuthority, SimIssuer
+from softstate.testing.simulation.signed_issuer import SignedIssuer
 from softstate.testing.trace import HeldLease, LeasesDropped, NodeEnded, NodeSampled, NodeStarted
 
 PORT = 8700
@@ -92,9 +95,12 @@ class SimNode:
             store, position = await self._open()
             random, issuer = Random(self._random.getrandbits(64)), self._environment.issuer
             bulkhead, callout = Bulkhead(strict=True), self._environment.callout
-            authority: Authority = EVERYBODY_MAY_ALL if issuer is None else SimAuthority(issuer)
-            shell: CalloutShell | None = None
-            if callout is not None:
+            authority: Authority = SimAuthority(issuer) if isinstance(issuer, SimIssuer) else EVERYBODY_MAY_ALL
+            shell: CalloutShell | PolicyKeeper | None = None
+            if isinstance(issuer, SignedIssuer):
+                shell = await self._keeper(issuer, bulkhead)
+                authority = shell.authority
+            elif callout is not None:
                 authority, shell = callout.authority(self.name, self.clock, bulkhead)
             node = Node(
                 self.config,
@@ -120,7 +126,10 @@ class SimNode:
                 await node.run([listener], started=started.set)
             else:
                 async with trio.open_nursery() as beside:
-                    beside.start_soon(shell.run)
+                    if isinstance(shell, PolicyKeeper):
+                        await beside.start(shell.run)
+                    else:
+                        beside.start_soon(shell.run)
                     await node.run([listener], started=started.set)
                     beside.cancel_scope.cancel()
         self._mark_ended("drained")
@@ -133,6 +142,13 @@ class SimNode:
                 store = SimStore(self._environment.disk, self._random, self._pass_point)
                 return store, await first_position(store)
             except Unavailable:
+                await trio.sleep(OPEN_RETRY_S)
+
+    async def _keeper(self, issuer: SignedIssuer, bulkhead: Bulkhead) -> PolicyKeeper:
+        while True:
+            try:
+                return issuer.keeper(self.name, self.clock, self.wall, bulkhead)
+            except ConfigError:  # a node that cannot read its policy does not start
                 await trio.sleep(OPEN_RETRY_S)
 
     def _token(self) -> str:
@@ -202,6 +218,8 @@ class SimNode:
         revoked = sum(node.repairs[reason] for reason in REVOKED) + node.gate.refusals.total()
         if isinstance(node.gate.authority, SimAuthority):
             revoked += node.gate.authority.heard
+        elif isinstance(node.gate.authority, RulesAuthority):
+            revoked += node.gate.authority.generation
         sample = NodeSampled(
             trio.current_time(), self.name, self.incarnation, leases, len(node.sockets), pending, pending_bytes, revoked
         )

@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, final
 
 import trio
@@ -21,7 +24,15 @@ from softstate.testing.oracle.oracle import Oracle
 from softstate.testing.simulation.checked_run import check_scenario
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.simulation.random_faults import CLIENTS, KINDS
-from softstate.testing.simulation.random_permissions import PERMISSION_KINDS, REVOCATION_KINDS
+from softstate.testing.simulation.random_permissions import (
+    CALLOUT_KINDS,
+    KINDS_OF,
+    KNOWN_S,
+    PERMISSION_KINDS,
+    POLICY_KINDS,
+    REVOCATION_KINDS,
+    checks_of,
+)
 from softstate.testing.simulation.traffic import Pace, change_interests, pace_of, publish, set_delays
 from softstate.testing.simulation.world import World, run_world
 from softstate.testing.trace import ClientEnded, TraceEvent
@@ -35,7 +46,7 @@ TOKEN_S = 60.0
 FETCH_S = 95.0
 """How much longer such a world may take to converge: a fetch that hangs, and a backoff that has grown."""
 
-_ALL_KINDS = KINDS | PERMISSION_KINDS | REVOCATION_KINDS
+_ALL_KINDS = KINDS | PERMISSION_KINDS | REVOCATION_KINDS | CALLOUT_KINDS | POLICY_KINDS
 
 REVOCATIONS = (0, 0, 0, 1, 2, 4)
 """Faults of `REVOCATION_KINDS` in one schedule; each as likely."""
@@ -79,16 +90,17 @@ class Outcome:
 def draw_schedule(seed: int, *, permissions: bool = False) -> list[ScheduledFault]:
     """Draw a schedule, in order of time. The same seed draws the same one.
 
-    `permissions`: for a world whose nodes check credentials, with faults of these, too.
+    `permissions`: for a world whose nodes check credentials, in the way that `checks_of` the seed says, with faults of
+    these, too.
     """
     random, pace = Random(f"schedule {seed}"), pace_of(seed)
     choice = list(KINDS) if pace.kinds is None else random.sample(list(KINDS), pace.kinds)
-    choice += list(PERMISSION_KINDS) if permissions else []
+    choice += list(KINDS_OF[checks_of(seed)]) if permissions else []
     kinds = random.choices(choice, [_ALL_KINDS[kind][0] for kind in choice], k=pace.faults)
     groups = [random.uniform(1.0, pace.faults_s) for _ in range(-(-pace.faults // pace.together))]
     times = sorted(groups[at // pace.together] + random.expovariate(1 / WITHIN_GROUP_S) for at in range(pace.faults))
     faults = [_drawn(random, pace, at_s, kind) for at_s, kind in zip(times, kinds, strict=True)]
-    if permissions:
+    if permissions and checks_of(seed) == "issuer":
         random = Random(f"who is revoked {seed}")
         kinds = random.choices(
             list(REVOCATION_KINDS), [weight for weight, _ in REVOCATION_KINDS.values()], k=random.choice(REVOCATIONS)
@@ -112,8 +124,14 @@ def run_schedule(seed: int, schedule: Sequence[ScheduledFault], *, permissions: 
     pace = pace_of(seed)
     bounds = pace.bounds()
     options: dict[str, Any] = {}
+    folder = ExitStack()
     if permissions:
-        bounds, options = replace(bounds, service_s=bounds.service_s + FETCH_S), {"token_s": TOKEN_S}
+        checks = checks_of(seed)
+        rules_s, keys_s = KNOWN_S[checks]
+        bounds = replace(bounds, service_s=bounds.service_s + FETCH_S, rules_s=rules_s, keys_s=keys_s)
+        options = {"callout": True} if checks == "callout" else {"token_s": TOKEN_S}
+        if checks == "policy":
+            options["policy_folder"] = Path(folder.enter_context(TemporaryDirectory()))
 
     async def scenario(world: World) -> None:
         oracle = Oracle.attach(world.trace, bounds)
@@ -124,9 +142,11 @@ def run_schedule(seed: int, schedule: Sequence[ScheduledFault], *, permissions: 
 
     error = None
     try:
-        run_world(
-            seed, scenario, config=pace.config(), sample_every_s=pace.sample_every_s, record_messages=True, **options
-        )
+        with folder:
+            run_world(
+                seed, scenario, config=pace.config(), sample_every_s=pace.sample_every_s, record_messages=True,
+                **options,
+            )  # fmt: skip
     except Exception as failure:  # noqa: BLE001 - any error in a world is a finding
         error = "\n".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
     if not worlds:
@@ -138,13 +158,16 @@ def run_schedule(seed: int, schedule: Sequence[ScheduledFault], *, permissions: 
     )  # fmt: skip
 
 
-def minimise(outcome: Outcome) -> list[ScheduledFault]:
-    """Leave out one fault after the other as long as the run still fails; return the faults that it needs."""
+def minimise(outcome: Outcome, *, permissions: bool = False) -> list[ScheduledFault]:
+    """Leave out one fault after the other as long as the run still fails; return the faults that it needs.
+
+    `permissions`: the run was of a world whose nodes check credentials.
+    """
     needed = list(outcome.schedule)
     at = 0
     while at < len(needed):
         fewer = needed[:at] + needed[at + 1 :]
-        if run_schedule(outcome.seed, fewer).error is not None:
+        if run_schedule(outcome.seed, fewer, permissions=permissions).error is not None:
             needed = fewer
         else:
             at += 1

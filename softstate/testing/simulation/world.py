@@ -28,6 +28,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, final
 
 import trio
@@ -42,16 +43,17 @@ from softstate.testing.network.http_tap import HttpTap
 from softstate.testing.network.network import SimNetwork
 from softstate.testing.network.proxy import PROXY_NAME
 from softstate.testing.network.route import Route
-from softstate.testing.simulation.callout import SimCallout
+from softstate.testing.simulation.callout import HOST as BESIDE, SimCallout
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.determinism import Seeds, captured_logs, deterministic_scheduling
 from softstate.testing.simulation.disk import LOSES_UNSYNCED, SimDisk
 from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.faults import Faults
 from softstate.testing.simulation.freezer import Freezer
-from softstate.testing.simulation.issuer import SimIssuer
+from softstate.testing.simulation.issuer import TOKEN_S, SimIssuer
 from softstate.testing.simulation.listener import SimListener
 from softstate.testing.simulation.node import SimNode
+from softstate.testing.simulation.signed_issuer import RULES_S, SignedIssuer
 from softstate.testing.trace import MessageWritten, Trace
 
 LIMIT_S = 24 * 3_600.0
@@ -84,6 +86,7 @@ class World:
         capacity: Capacity | None = None,
         token_s: float | None = None,
         callout: bool = False,
+        policy_folder: Path | None = None,
     ) -> None:
         self.seed = seed
         self.seeds = Seeds(seed)
@@ -93,8 +96,8 @@ class World:
         on_frame = self._record if record_messages else None
         self.network = SimNetwork(self.seeds.random("network"), on_frame=on_frame)
         self.disk = SimDisk(self.seeds.random("disk"), self.trace.add, durability)
-        self.issuer = None if token_s is None else SimIssuer(self.trace, token_s)
-        self.callout = SimCallout(self.network) if callout else None
+        self.issuer = self._issuer(token_s, policy_folder)
+        self.callout = SimCallout(self.network, self.trace) if callout else None
         self._environment = Environment(
             self.seeds, self.trace, nursery, freezer, self.network, self.disk, self.issuer, self.callout
         )
@@ -113,12 +116,19 @@ class World:
         self._sync_every_s = sync_every_s
         self._sample_every_s = sample_every_s
 
+    def _issuer(self, token_s: float | None, policy_folder: Path | None) -> SimIssuer | SignedIssuer | None:
+        if policy_folder is not None:
+            return SignedIssuer(self.network, self.trace, policy_folder, token_s or TOKEN_S)
+        return None if token_s is None else SimIssuer(self.trace, token_s)
+
     async def start(self) -> None:
         """Start the network and every node. `run_world` does."""
         self.nursery.start_soon(self.network.run)
         self.nursery.start_soon(self._thaw_at_end)
         if self.callout is not None:
             self.nursery.start_soon(self.callout.run)
+        if isinstance(self.issuer, SignedIssuer):
+            self.nursery.start_soon(self.issuer.run)
         if self.disk.durability in LOSES_UNSYNCED:
             self.nursery.start_soon(self._sync)
         if self._sample_every_s < math.inf:
@@ -153,6 +163,8 @@ class World:
             for whose in {name: None, subject or name: None}:  # the oracle looks for the rights of the receiver
                 self.issuer.allow(whose, *(names if allowed is None else allowed))
             options["token"] = self.issuer.provider(subject or name)
+            if isinstance(self.issuer, SignedIssuer):
+                await trio.sleep(RULES_S)  # else its names would be denied before nodes have read that it may have them
         elif self.callout is not None:
             self.callout.allow(name, *(names if allowed is None else allowed))
             options["token"] = self.callout.provider(name)
@@ -225,7 +237,8 @@ class World:
 
     def _record(self, connection: int, route: Route, frame: Frame) -> None:
         if frame.opcode is None:
-            if self.issuer is not None:
+            checked = self.issuer is not None or self.callout is not None
+            if checked and BESIDE not in (route.sender, route.receiver):
                 self._record_http(connection, route, frame.data)
             return
         message = frame.message
@@ -251,7 +264,8 @@ def run_world(
     `options` are those of `World`: ``nodes``, ``config``, ``durability`` and ``sync_every_s`` (how often a disk that
     does not claim durability becomes durable all the same), ``sample_every_s``, ``record_messages``, ``capacity``:
     what each node can do (None: any amount of work, at once), and ``token_s``: for how long tokens are good (None:
-    nodes check no credentials), or ``callout``: nodes ask one about tokens. The same seed and scenario give the same
+    nodes check no credentials), ``callout``: nodes ask one about tokens, or ``policy_folder``: an empty one, in which
+    all nodes have their policy file (tokens are signed, and keys fetched). The same seed and scenario give the same
     trace in every process, if the scenario draws random numbers from ``world.seeds`` only.
 
     Passes on errors of the scenario, a node or a client, and raises `ScenarioTimeout` after `limit_s` virtual seconds.
