@@ -169,6 +169,9 @@ def test_a9_a_clock_for_people_is_set(by_s: float) -> None:
         connects = [count_of(client, "connects") for client in clients]
         await commits(world, 60.0)
         assert [count_of(client, "connects") for client in clients] == connects
+        assert [client.mode for client in clients] == ["live", "live", "polling"]
+        answers = [event.message for event in world.trace.of(MessageWritten) if event.op == "answer"]
+        assert {message["status"] for message in answers} == {200}
         await world.faults.heal()
         await commits(world, 2 * TOKEN_S)
         await world.until(fresh(*clients), BOUNDS.converge_s)
