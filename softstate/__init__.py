@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from softstate.client.requests.reading import Listing
     from softstate.client.shell.clock import Clock
     from softstate.client.tokens import TokenRequest
-    from softstate.http_client.streams import OpenStream
+    from softstate.http_client.streams import OpenStream, Stream
     from softstate.wire.messages import Published
 
 __version__ = "0.1.0"
@@ -100,6 +100,7 @@ __all__ = [
     "StoreRefused",
     "StoreReplaced",
     "StoreRewound",
+    "Stream",
     "TokenRequest",
     "TooLarge",
     "TopicsUnreadable",
@@ -129,6 +130,7 @@ __getattr__ = later(
         "Receipt": "client.api.receipt",
         "Reset": "client.machine.events",
         "Statistics": "client.machine.state",
+        "Stream": "http_client.streams",
         "TokenRequest": "client.tokens",
         "TopicsUnreadable": "client.machine.events",
         "UpdateEvent": "client.api.inbox",

@@ -1,4 +1,4 @@
-"""One connection to one peer: the Trio shell around `Exchange`."""
+"""One connection to one peer: the shell around `Exchange`, under Trio and asyncio."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import final
 
+import anyio
 import trio
 
 from softstate.http_client.exchange import (
@@ -17,7 +18,7 @@ from softstate.http_client.exchange import (
     Response,
     ResponseTooLong,
 )
-from softstate.http_client.streams import RECEIVE_BYTES, STREAM_ERRORS, reason
+from softstate.http_client.streams import RECEIVE_BYTES, STREAM_ERRORS, Stream, cut, reason, socket_of
 
 
 @final
@@ -27,14 +28,13 @@ class HttpConnection:
     It has no deadlines of its own: cancel what takes too long.
     """
 
-    def __init__(self, stream: trio.abc.Stream, peer: Hashable) -> None:
+    def __init__(self, stream: Stream, peer: Hashable) -> None:
         self.peer = peer
         self.kept = False
         """Whether it has answered a request before the present one."""
-        self.idle_since_s = trio.current_time()
-        """Since when it waits for a request, on Trio's clock."""
+        self.idle_since_s = anyio.current_time()
+        """Since when it waits for a request, on the loop's clock."""
         self._stream = stream
-        self._socket = _socket_of(stream)
         self._exchange = Exchange()
         self._ready = True
         self._torn = False
@@ -56,7 +56,7 @@ class HttpConnection:
         with self._failures():
             try:
                 await self._stream.send_all(data)
-            except trio.BrokenResourceError as error:
+            except (trio.BrokenResourceError, anyio.BrokenResourceError) as error:
                 return await self._early_head(error)
             return await self._head()
 
@@ -67,31 +67,31 @@ class HttpConnection:
                 await self._receive()
         if not part and self._exchange.finish() and not self._torn:
             self._ready = self.kept = True
-            self.idle_since_s = trio.current_time()
+            self.idle_since_s = anyio.current_time()
         return part
 
     @property
     def usable(self) -> bool:
         """Whether it can take another request, as far as this machine knows."""
-        if not self._ready or self._socket is None:
+        if not self._ready or (descriptor := socket_of(self._stream)) is None:
             return self._ready
-        if self._socket.fileno() < 0:
+        if descriptor < 0:
             return False
         # Nothing is due on an idle connection: what can be read is its end, or the notice of it.
         poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLIN)
+        poll.register(descriptor, select.POLLIN)
         return not poll.poll(0)
 
     async def aclose(self) -> None:
         """Cut the connection, at once."""
-        await trio.aclose_forcefully(self._stream)
+        await cut(self._stream)
 
     async def _head(self) -> Response:
         while (head := self._exchange.head()) is None:
             await self._receive()
         return head
 
-    async def _early_head(self, error: trio.BrokenResourceError) -> Response:
+    async def _early_head(self, error: Exception) -> Response:
         """Read the response to a request that could not be sent whole (413, for one); raise `error` if none came."""
         self._torn = True
         try:
@@ -108,10 +108,3 @@ class HttpConnection:
             yield
         except STREAM_ERRORS as error:
             raise ConnectionBroken(reason(error), answered=self._exchange.answered) from error
-
-
-def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
-    """Return the TCP socket that a stream ends in, None for a stream in memory."""
-    if isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    return stream.socket if isinstance(stream, trio.SocketStream) else None

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
+import anyio
 import trio
 
 
@@ -21,7 +22,7 @@ class Poolable(Protocol):
 
     @property
     def idle_since_s(self) -> float:
-        """Since when it waits for a request, on Trio's clock."""
+        """Since when it waits for a request, on the loop's clock."""
         ...
 
     @property
@@ -67,7 +68,7 @@ class IdlePool(Generic[C]):
 
     async def take(self, peer: Hashable) -> C | None:
         """Return an idle connection to `peer`, to be given to `using`; None if there is none that is usable."""
-        oldest_s = trio.current_time() - self._idle_s_max
+        oldest_s = anyio.current_time() - self._idle_s_max
         while self._idle and self._idle[0].idle_since_s < oldest_s:
             await _close(self._idle.pop(0))
         for connection in reversed(self._idle.copy()):
@@ -98,5 +99,5 @@ class IdlePool(Generic[C]):
 
 
 async def _close(connection: Poolable) -> None:
-    with trio.CancelScope(shield=True), suppress(trio.BrokenResourceError):
+    with anyio.CancelScope(shield=True), suppress(trio.BrokenResourceError, anyio.BrokenResourceError):
         await connection.aclose()

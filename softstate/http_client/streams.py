@@ -9,22 +9,45 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
+import anyio
 import trio
 
 from softstate.addresses import UNIX_SCHEME
+from softstate.http_client.asyncio_stream import AsyncioStream, open_by_asyncio, open_unix_by_asyncio
+from softstate.http_client.loop import running_loop
 
-OpenStream: TypeAlias = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
-"""Opens a stream to a host and port, with TLS or without.
 
-It raises `OSError`, or one of Trio's resource errors, if that fails. The simulation has its own.
+class Stream(Protocol):
+    """The methods of `trio.abc.Stream` that are used here, whose rules hold; of asyncio, `AsyncioStream` has them."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Send all of it. Raises `STREAM_ERRORS`."""
+
+    async def receive_some(self, max_bytes: int | None = None, /) -> bytes | bytearray:
+        """Return what has come, b"" at the end. Raises `STREAM_ERRORS`."""
+
+    async def aclose(self) -> None:
+        """Close it; if cancelled, at once."""
+
+
+OpenStream: TypeAlias = Callable[[str, int, bool], Awaitable[Stream]]
+"""Opens a stream to a host and port, with TLS or without: under Trio any `trio.abc.Stream`.
+
+It raises `OSError`, or one of Trio's or anyio's resource errors, if that fails. The simulation has its own.
 """
 
 RECEIVE_BYTES = 64 * 1024
 """How much is read from a stream at a time, in bytes."""
 
-STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+STREAM_ERRORS = (
+    OSError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+)
 """Errors of a stream, or of opening one, when the network fails."""
 
 
@@ -33,7 +56,7 @@ def _system_tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-async def open_tcp(host: str, port: int, tls: bool) -> trio.abc.Stream:
+async def open_tcp(host: str, port: int, tls: bool) -> Stream:
     """Open a TCP stream, verified by the system's certificates if `tls`: the `OpenStream` of a real network.
 
     Raises what `open_secured` raises.
@@ -41,12 +64,16 @@ async def open_tcp(host: str, port: int, tls: bool) -> trio.abc.Stream:
     return await open_secured(host, port, _system_tls() if tls else None)
 
 
-async def open_secured(host: str, port: int, tls: ssl.SSLContext | None) -> trio.abc.Stream:
-    """Open a TCP stream (with TCP_NODELAY, as Trio's always are) and make the TLS handshake, if there is a context.
+async def open_secured(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+    """Open a TCP stream (with TCP_NODELAY) of the loop that runs, and make the TLS handshake, if there is a context.
 
-    A host that begins with ``unix:`` is the path of a Unix socket. Raises OSError, or trio.BrokenResourceError if the
+    A host that begins with ``unix:`` is the path of a Unix socket. Raises OSError, or another of `STREAM_ERRORS` if the
     handshake fails; `cause` tells why. Cancelling closes the stream.
     """
+    if running_loop() == "asyncio":
+        if host.startswith(UNIX_SCHEME):
+            return await open_unix_by_asyncio(host.removeprefix(UNIX_SCHEME))
+        return await open_by_asyncio(host, port, tls)
     if host.startswith(UNIX_SCHEME):
         return await trio.open_unix_socket(host.removeprefix(UNIX_SCHEME))
     stream = await trio.open_tcp_stream(host, port)
@@ -62,9 +89,25 @@ async def open_secured(host: str, port: int, tls: ssl.SSLContext | None) -> trio
     return secured
 
 
+async def cut(stream: Stream) -> None:
+    """Close a stream at once, without waiting for anything."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await stream.aclose()
+
+
+def socket_of(stream: Stream) -> int | None:
+    """Return the descriptor of the socket that a stream ends in, -1 if that is closed; None for a stream in memory."""
+    if isinstance(stream, AsyncioStream):
+        return stream.fileno()
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
+
+
 def cause(error: Exception) -> BaseException:
-    """Return what is behind one of `STREAM_ERRORS`: Trio's own say nothing themselves."""
-    if isinstance(error, trio.BrokenResourceError) and error.__cause__ is not None:
+    """Return what is behind one of `STREAM_ERRORS`: those of Trio and anyio say nothing themselves."""
+    if isinstance(error, trio.BrokenResourceError | anyio.BrokenResourceError) and error.__cause__ is not None:
         return error.__cause__
     return error
 

@@ -15,7 +15,8 @@ import cbor2
 import h11
 import trio
 
-from softstate.client.shell.websocket import Gone, WebSocket, open_websocket
+from softstate.client.shell.sockets import Gone, WebSocket
+from softstate.client.shell.websocket import open_websocket
 from softstate.client.url import parse_url
 from softstate.testing.in_memory import HOST, PORT, MemoryNode
 from softstate.wire import Codec

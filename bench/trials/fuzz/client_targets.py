@@ -14,7 +14,8 @@ from bench.trials.fuzz.streams import connect, frame, odd_frame
 from bench.trials.fuzz.target import Target, check_length, deadline
 from softstate.client.requests.reply import HttpFailed
 from softstate.client.shell.http import HttpClient
-from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
+from softstate.client.shell.sockets import Gone, HandshakeFailed
+from softstate.client.shell.websocket import open_websocket
 from softstate.client.url import parse_url
 from softstate.errors import Invalid, RequestError
 from softstate.wire import CBOR, JSON

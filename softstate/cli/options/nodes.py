@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import trio
 from cyclopts import Parameter
 
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
@@ -15,7 +14,7 @@ from softstate.cli.options.durations import duration
 
 if TYPE_CHECKING:
     from softstate.client.api.client import Client
-    from softstate.http_client.streams import OpenStream
+    from softstate.http_client.streams import OpenStream, Stream
 
 DEFAULT_URL = "ws://127.0.0.1:8700"
 
@@ -52,7 +51,7 @@ class Reached:
     def through(self, open_stream: OpenStream) -> OpenStream:
         """Return what opens streams in the same way, and records success."""
 
-        async def opened(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        async def opened(host: str, port: int, tls: bool) -> Stream:
             stream = await open_stream(host, port, tls)
             self.yes = True
             return stream

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import final
 
-import trio
+import anyio
 
 from softstate.client.api.arguments import check_key, check_seconds, check_version, name_of, prefix_of, topic_of
 from softstate.client.api.dispatcher import Dispatcher
@@ -44,7 +44,10 @@ READ_TIMEOUT_S = 10.0
 
 @final
 class Client:
-    """A client of one or more nodes of one store. `connect` makes these; all methods are for one Trio loop."""
+    """A client of one or more nodes of one store. `connect` makes these.
+
+    All methods are for the loop, Trio's or asyncio's, in which its block was entered.
+    """
 
     def __init__(self, machine: Driven, shell: Shell, dispatcher: Dispatcher, reader: Reader, clock: Clock) -> None:
         self._machine = machine
@@ -108,7 +111,7 @@ class Client:
             name_of(name)
         if not names:
             raise Invalid("subscribe needs at least one topic or prefix")
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         self._dispatcher.raise_if_over()
         inboxes, bell = self._dispatcher.inboxes, Bell()
         inbox = Inbox(names, bell.ring, narrow=narrow)
@@ -267,7 +270,7 @@ class _Modes:
         return self
 
     async def __anext__(self) -> Mode:
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         while self._client.mode == self._last:
             if self._last == "closed":
                 raise StopAsyncIteration

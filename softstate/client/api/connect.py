@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Literal, final
 
-import trio
+import anyio
+from anyio.abc import TaskGroup
 
 from softstate.client.api.arguments import check_settings, check_tls, urls_of
 from softstate.client.api.client import Client
@@ -26,6 +27,7 @@ from softstate.client.shell.trust import opening
 from softstate.client.tokens import TokenProvider
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError
+from softstate.http_client.loop import running_loop
 from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.wire import CBOR, JSON
 
@@ -37,10 +39,12 @@ class _Block:
     def __init__(self, client: Client, shell: Shell) -> None:
         self._client = client
         self._shell = shell
-        self._tasks = trio.open_nursery()
+        self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Client:
-        # Nothing may wait, and so be cancelled, between here and the block: the nursery would stay open.
+        running_loop()
+        # Nothing may wait, and so be cancelled, between here and the block: the group would stay open.
+        self._tasks = anyio.create_task_group()
         self._shell.open(await self._tasks.__aenter__())
         return self._client
 
@@ -49,27 +53,30 @@ class _Block:
     ) -> bool:
         try:
             self._client.close()
-        finally:  # the nursery is left in every case
+        finally:  # the group is left in every case
             swallowed = await self._leave(kind, error, trace)
         return swallowed
 
     async def _leave(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if isinstance(error, trio.Cancelled):
+        assert self._tasks is not None, "a block is left after it was entered"
+        cancelled = anyio.get_cancelled_exc_class()
+        if isinstance(error, cancelled):
             return bool(await self._tasks.__aexit__(kind, error, trace))
         try:
             await self._tasks.__aexit__(None, None, None)
-        except (trio.Cancelled, BaseExceptionGroup) as ending:
+        except (cancelled, BaseExceptionGroup) as ending:
             if error is None or not _only_cancelled(ending):
                 raise
         return False
 
 
 def _only_cancelled(error: BaseException) -> bool:
+    cancelled = anyio.get_cancelled_exc_class()
     if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)
+        return error.split(cancelled)[1] is None
+    return isinstance(error, cancelled)
 
 
 def connect(
@@ -89,7 +96,8 @@ def connect(
     """Begin to talk to a node, or to any of several nodes of one store, for as long as the block.
 
     It does not wait for a connection, and no node has to be there yet. Leaving the block says goodbye, so that nodes
-    forget the lease at once; that takes a second at most. Cancelling it just closes everything.
+    forget the lease at once; that takes a second at most. Cancelling it just closes everything. It works under Trio
+    and asyncio alike; entered under neither, it raises RuntimeError, and says so.
 
     Args:
         urls: Where the nodes are, such as ``ws://127.0.0.1:8700``. ``http``, ``wss`` and ``https`` work too, and
@@ -136,6 +144,6 @@ def connect(
     http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, cell)
     machine, dispatcher = Machine(options, random, cell), Dispatcher()
     shell = Shell(machine, dispatcher, open_stream, http, clock, provider)
-    reading = Reading(parsed, random, cell, trio.current_time, provider=provider is not None)
+    reading = Reading(parsed, random, cell, anyio.current_time, provider=provider is not None)
     reader = Reader(http, reading, shell)
     return _Block(Client(machine, shell, dispatcher, reader, clock), shell)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import final
 
-import trio
+import anyio
 
+from softstate.client.shell.bell import Bell
 from softstate.errors import RequestError, SoftstateError
 from softstate.wire.messages import Published
 
@@ -17,24 +18,26 @@ class Outcome:
 
     def __init__(self) -> None:
         self._outcome: Published | SoftstateError | None = None
-        self._settled = trio.Event()
+        self._bell = Bell()
 
     @property
     def settled(self) -> bool:
         """Whether it is known."""
-        return self._settled.is_set()
+        return self._outcome is not None
 
     def settle(self, outcome: Published | SoftstateError) -> None:
         """Make it known. Must be called once."""
         self._outcome = outcome
-        self._settled.set()
+        self._bell.ring()
 
     async def wait(self) -> Published:
         """Wait until it is known; return it, or raise it."""
-        await self._settled.wait()
+        if self._outcome is not None:
+            await anyio.lowlevel.checkpoint()
+        while self._outcome is None:
+            await self._bell.wait()
         if isinstance(self._outcome, Published):
             return self._outcome
-        assert self._outcome is not None
         raise self._outcome.with_traceback(None)
 
 

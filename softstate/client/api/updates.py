@@ -6,11 +6,12 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import final
 
-import trio
+import anyio
 
 from softstate.client.api.inbox import Inbox, UpdateEvent
 from softstate.client.shell.bell import Bell
 from softstate.errors import ClientClosed
+from softstate.http_client.loop import loop_clock
 from softstate.model import Change
 
 TAKEN_MAX = 100
@@ -50,6 +51,7 @@ class Updates:
         self._unreadable_of = unreadable_of
         self._taken = TAKEN_MAX
         self._rested_s = -math.inf
+        self._now: Callable[[], float] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ class Updates:
 
         Raises what iterating raises; `softstate.ClientClosed` too when this handle is closed.
         """
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         while self.age == math.inf:
             self._inbox.raise_if_over()
             if self._inbox.closed:
@@ -114,10 +116,11 @@ class Updates:
         Other tasks run, and cancellation is noticed, whenever it has to wait, and after `TAKEN_MAX` events or
         `BUSY_S_MAX` without that: a pass of the scheduler for each of a million changes costs more than the changes.
         """
-        busy_s = trio.current_time() - self._rested_s
-        if not self._inbox.pending or self._taken >= TAKEN_MAX or busy_s >= BUSY_S_MAX:
-            await trio.lowlevel.checkpoint()
-            self._taken, self._rested_s = 0, trio.current_time()
+        if self._now is None:
+            self._now = loop_clock()
+        if not self._inbox.pending or self._taken >= TAKEN_MAX or self._now() - self._rested_s >= BUSY_S_MAX:
+            await anyio.lowlevel.checkpoint()
+            self._taken, self._rested_s = 0, self._now()
         while (event := self._inbox.take()) is None:
             await self._bell.wait()
         self._taken += 1

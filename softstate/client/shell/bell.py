@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-import trio
+import anyio
 
 
 @final
@@ -14,7 +14,7 @@ class Bell:
     __slots__ = ("_waited",)
 
     def __init__(self) -> None:
-        self._waited: trio.Event | None = None
+        self._waited: anyio.Event | None = None
 
     def ring(self) -> None:
         """Wake all tasks that wait now. No method of the loop: any code of its thread may call it."""
@@ -25,5 +25,5 @@ class Bell:
     async def wait(self) -> None:
         """Wait until it is rung. Always safe to cancel."""
         if self._waited is None:
-            self._waited = trio.Event()
+            self._waited = anyio.Event()
         await self._waited.wait()

@@ -1,8 +1,8 @@
 """The clock behind every age.
 
 Age must go on while the host is suspended (P-CLI-3), so it is read from CLOCK_BOOTTIME where there is one, and so are
-the machine's timers. Tasks can only wait on Trio's clock, which stands still meanwhile; so a client looks every second.
-Comparing the two clocks is also how it learns that it slept (`softstate.client.jumps`), and that its lease may be over.
+the machine's timers. Tasks can only wait on the loop's clock, which may stand still meanwhile; so a client looks every
+second. Comparing both clocks is also how it learns that it slept (`softstate.client.jumps`) and its lease may be over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import Protocol, final
 
+import anyio
 import trio
 
 
@@ -39,6 +40,15 @@ class TrioClock:
         return trio.current_time()
 
 
+@final
+class LoopClock:
+    """The clock of the running loop, Trio's or asyncio's: stands still in suspend."""
+
+    def now(self) -> float:
+        """Return the time in seconds. Raises RuntimeError outside of a loop."""
+        return anyio.current_time()
+
+
 def system_clock() -> Clock:
     """Return the best clock of this system: one that runs during suspend, where there is one."""
-    return BootClock() if hasattr(time, "CLOCK_BOOTTIME") else TrioClock()
+    return BootClock() if hasattr(time, "CLOCK_BOOTTIME") else LoopClock()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import final
 
-import trio
+import anyio
 
 from softstate.client.machine.credentials import TokenCell
 from softstate.client.requests.posting import POLL_PATH, Levels
 from softstate.client.requests.reply import HttpFailed, Reply
 from softstate.client.requests.steps import Ask
+from softstate.client.shell.sockets import MESSAGE_BYTES_MAX
 from softstate.client.shell.trust import mistrust
-from softstate.client.shell.websocket import MESSAGE_BYTES_MAX
 from softstate.client.url import NodeUrl
 from softstate.http_client.connection import HttpConnection
 from softstate.http_client.exchange import ConnectionBroken, ExchangeFailed, Request, Response
@@ -70,7 +70,7 @@ class HttpClient:
         if body:
             headers.append(("Content-Type", self.codec.content_type))
         request = Request(method, url.authority, url.target(path), headers, body)
-        with trio.move_on_after(timeout_s):
+        with anyio.move_on_after(timeout_s):
             try:
                 response = await self._send(url, request, once=once)
             except ExchangeFailed as failure:

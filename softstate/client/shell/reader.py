@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar, final
 
-import trio
+import anyio
 
 from softstate.client.requests.reading import Listing, Reading
 from softstate.client.requests.reply import HttpFailed, Reply
@@ -50,7 +50,7 @@ async def _do(step: Step, http: HttpClient, tokens: Tokens | None) -> Reply | No
         case Ask():
             return await http.ask(step)
         case SleepUntil():
-            await trio.sleep_until(step.at)
+            await anyio.sleep_until(step.at)
         case FirstToken():
             assert tokens is not None, "only reads of a client with a provider wait for a token"
             await tokens.first()
@@ -87,7 +87,7 @@ class Reader:
         return await self._within(timeout_s, self._reading.status(timeout_s))
 
     async def _within(self, timeout_s: float, steps: Steps[T]) -> T:
-        with trio.move_on_after(timeout_s):
+        with anyio.move_on_after(timeout_s):
             return await drive(steps, self._http, self._tokens)
         try:
             steps.throw(TimeIsUp())

@@ -1,8 +1,8 @@
-"""The Trio shell around the client machine: it carries out the machine's actions and reports events, nothing else.
+"""The shell around the client machine, under Trio and asyncio: it carries out its actions and reports events.
 
 The machine never waits, so it needs no queue in front of it: code that has an event (a reading task, the timer, the
 application) calls `Shell.handle`, which runs the machine and starts its actions before it returns. Order is therefore
-plain program order, and back-pressure is TCP's. What does wait, runs in tasks of one nursery: a task for each
+plain program order, and back-pressure is TCP's. What does wait, runs in tasks of one group: a task for each
 connection (with one that writes), one for each HTTP request, one for the timer.
 
 No clock, random number or socket is used but those that were injected, so that the simulator runs this very code; only
@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 import os
 import secrets
+from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Protocol, TypeAlias, final
 
-import trio
+import anyio
 
 from softstate.client.jumps import JumpDetector
 from softstate.client.machine.events import (
@@ -56,11 +56,13 @@ from softstate.client.machine.events import (
 from softstate.client.machine.state import Statistics
 from softstate.client.requests import posting
 from softstate.client.requests.reply import HttpFailed
+from softstate.client.shell.bell import Bell
 from softstate.client.shell.clock import Clock
 from softstate.client.shell.http import HttpClient
 from softstate.client.shell.reader import drive
+from softstate.client.shell.sockets import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, Tasks, WebSocket
 from softstate.client.shell.token_provider import fetch_token
-from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
+from softstate.client.shell.websocket import open_websocket
 from softstate.client.tokens import TokenProvider, TokenRequest
 from softstate.client.url import NodeUrl, parse_url
 from softstate.errors import Invalid, RequestError, SoftstateError, Unauthenticated, Unsupported
@@ -160,9 +162,11 @@ class _Connection:
 
     def __init__(self, conn: int) -> None:
         self.conn = conn
-        self.scope = trio.CancelScope()
-        self.outgoing, self.queue = trio.open_memory_channel[ClientMessage](SEND_QUEUE_MAX)
-        self.written = trio.Event()
+        self.scope = anyio.CancelScope()
+        self._queue: deque[ClientMessage] = deque()
+        self._changed = Bell()
+        self._ended = False
+        self.written = anyio.Event()
         self.opened = False
         self.left = False
         self.failure = ""
@@ -171,35 +175,39 @@ class _Connection:
 
     def send(self, message: ClientMessage) -> None:
         """Put a message into the queue; fail the connection if it is full."""
-        try:
-            self.outgoing.send_nowait(message)
-        except trio.WouldBlock:
+        if self._ended or self.left:
+            return  # it is ending: about to be reported as lost, or cancelled together with the application
+        if len(self._queue) >= SEND_QUEUE_MAX:
             self.failure = f"{SEND_QUEUE_MAX} messages wait to be written"
             self.scope.cancel()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it is ending: about to be reported as lost, or cancelled together with the application
+            return
+        self._queue.append(message)
+        self._changed.ring()
 
-    def queued(self, count_max: int) -> list[ClientMessage]:
-        """Take messages that are queued, without waiting: at most so many."""
-        messages: list[ClientMessage] = []
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while len(messages) < count_max:
-                messages.append(self.queue.receive_nowait())
-        return messages
+    async def queued(self, count_max: int) -> list[ClientMessage]:
+        """Wait for messages in the queue, and take them: at most so many. None: it has been left, and is empty."""
+        await anyio.lowlevel.checkpoint()
+        while not self._queue and not self.left:
+            await self._changed.wait()
+        return [self._queue.popleft() for _ in range(min(count_max, len(self._queue)))]
+
+    def end(self) -> None:
+        """Take no more messages: the connection has ended."""
+        self._ended = True
 
     def leave(self) -> None:
         """Write what is queued, then close, all within `CLOSE_TIMEOUT_S`; report nothing more."""
         self.left = True
-        self.outgoing.close()
+        self._changed.ring()
         if self.opened:
-            self.scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
+            self.scope.deadline = anyio.current_time() + CLOSE_TIMEOUT_S
         else:
             self.scope.cancel()
 
 
 @final
 class Shell:
-    """Runs one machine, in tasks of the nursery given to `open`. No method waits."""
+    """Runs one machine, in tasks of the group given to `open`. No method waits."""
 
     def __init__(
         self,
@@ -220,18 +228,18 @@ class Shell:
         self._clock = clock
         self._pid = os.getpid()
         self._connections: dict[int, _Connection] = {}
-        self._requests: dict[int, trio.CancelScope] = {}
-        self._nursery: trio.Nursery | None = None
+        self._requests: dict[int, anyio.CancelScope] = {}
+        self._group: Tasks | None = None
         self._closed = False
-        self._token_changed = trio.Event()
-        self._wake = trio.Event()
+        self._token_changed = Bell()
+        self._wake = Bell()
         self._waking_at = -math.inf
         self._comparing = False
 
-    def open(self, nursery: trio.Nursery) -> None:
-        """Begin. A bug in the machine ends the nursery; if the nursery is cancelled, every stream is closed at once."""
-        self._nursery = nursery
-        nursery.start_soon(self._tick)
+    def open(self, tasks: Tasks) -> None:
+        """Begin. A bug in the machine ends the group of tasks; if it is cancelled, every stream is closed at once."""
+        self._group = tasks
+        tasks.start_soon(self._tick)
         self.handle(Opened())
 
     def close(self) -> None:
@@ -249,7 +257,7 @@ class Shell:
             self._tell_token()
             self._connections.clear()
             self._requests.clear()
-            self._wake.set()
+            self._wake.ring()
 
     def handle(self, event: Event) -> None:
         """Give the machine an event and do what it answers. Nothing happens any more once closed."""
@@ -262,12 +270,12 @@ class Shell:
             self._execute(action)
         self._application.advanced()
         if self._machine.deadline() < self._waking_at or (self._machine.mode not in _IDLE) != self._comparing:
-            self._wake.set()
+            self._wake.ring()
 
     @property
-    def _tasks(self) -> trio.Nursery:
-        assert self._nursery is not None, "a machine acts only once it was opened"
-        return self._nursery
+    def _tasks(self) -> Tasks:
+        assert self._group is not None, "a machine acts only once it was opened"
+        return self._group
 
     def _execute(self, action: Action) -> None:
         match action:
@@ -281,10 +289,10 @@ class Shell:
                 if (connection := self._connections.pop(action.conn, None)) is not None:
                     connection.leave()
             case SendPoll() | SendPublish():
-                scope = self._requests[action.request] = trio.CancelScope()
+                scope = self._requests[action.request] = anyio.CancelScope()
                 self._tasks.start_soon(self._request, action, scope)
             case FetchToken():
-                scope = self._requests[action.number] = trio.CancelScope()
+                scope = self._requests[action.number] = anyio.CancelScope()
                 self._tasks.start_soon(self._fetch_token, action, scope)
             case Abandon():
                 if (scope_ := self._requests.pop(action.request, None)) is not None:
@@ -301,15 +309,14 @@ class Shell:
             await self._http.aclose()
 
     async def _keep_time(self) -> None:
-        jumps = JumpDetector(self._clock.now(), trio.current_time())
+        jumps = JumpDetector(self._clock.now(), anyio.current_time())
         while not self._closed:
             self._comparing = self._machine.mode not in _IDLE
             self._waking_at = self._machine.deadline()
             wait_s = max(self._waking_at - self._clock.now(), WAIT_S_MIN)
-            self._wake = trio.Event()
-            with trio.move_on_after(min(wait_s, JUMP_CHECK_S) if self._comparing else wait_s):
+            with anyio.move_on_after(min(wait_s, JUMP_CHECK_S) if self._comparing else wait_s):
                 await self._wake.wait()
-            if jumps.jumped(self._clock.now(), trio.current_time()) and self._comparing:
+            if jumps.jumped(self._clock.now(), anyio.current_time()) and self._comparing:
                 await self._http.drop_idle()  # their ends may have been lost in sleep
                 self.handle(Jumped())
             if self._clock.now() >= self._machine.deadline():
@@ -319,19 +326,22 @@ class Shell:
 
     async def _connection(self, action: Connect, connection: _Connection) -> None:
         ending: ConnectFailed | Lost | None = None
-        with connection.scope, connection.queue, connection.outgoing:
-            async with trio.open_nursery() as nursery:
-                ending = await self._converse(nursery, action, connection)
-                nursery.cancel_scope.cancel()
+        try:
+            with connection.scope:
+                async with anyio.create_task_group() as tasks:
+                    ending = await self._converse(tasks, action, connection)
+                    tasks.cancel_scope.cancel()
+        finally:
+            connection.end()
         if self._connections.get(connection.conn) is not connection:
             return
         del self._connections[connection.conn]
         self.handle(ending or Lost(connection.conn, None, connection.failure))
 
-    async def _converse(self, nursery: trio.Nursery, action: Connect, connection: _Connection) -> ConnectFailed | Lost:
+    async def _converse(self, tasks: Tasks, action: Connect, connection: _Connection) -> ConnectFailed | Lost:
         url = parse_url(action.url)
         try:
-            websocket = await open_websocket(nursery, url, self.codec, self._open_stream, action.timeout_s)
+            websocket = await open_websocket(tasks, url, self.codec, self._open_stream, action.timeout_s)
         except HandshakeFailed as error:
             return ConnectFailed(
                 connection.conn, error.reason, error.status, error.retry_ms, error.error, unsent=error.unsent
@@ -340,7 +350,7 @@ class Shell:
         connection.level = self._http.levels.of(url)
         try:
             self._report(connection, Connected(connection.conn))
-            nursery.start_soon(self._write, connection, websocket)
+            tasks.start_soon(self._write, connection, websocket)
             while True:
                 self._read(url, connection, await websocket.receive())
         except Gone as gone:
@@ -350,7 +360,7 @@ class Shell:
         except Invalid as error:
             return Lost(connection.conn, None, f"the node sent a message that cannot be understood: {error.message}")
         finally:
-            with trio.CancelScope() as at_once:
+            with anyio.CancelScope() as at_once:
                 at_once.cancel()
                 await websocket.aclose()
 
@@ -372,9 +382,8 @@ class Shell:
 
     async def _write(self, connection: _Connection, websocket: WebSocket) -> None:
         try:
-            async for message in connection.queue:
-                # The first messages of a connection are queued together (P-CLI-16).
-                messages = [message, *connection.queued(MESSAGES_TOGETHER - 1)]
+            # The first messages of a connection are queued together (P-CLI-16).
+            while messages := await connection.queued(MESSAGES_TOGETHER):
                 fitting = [fitted for each in messages if (fitted := fit(each, connection.level)) is not None]
                 encoded = map(self.codec.encode, fitting)
                 if fitting:
@@ -387,7 +396,7 @@ class Shell:
 
     # HTTP ------------------------------------------------------------------------------------------------------------
 
-    async def _request(self, action: SendPoll | SendPublish, scope: trio.CancelScope) -> None:
+    async def _request(self, action: SendPoll | SendPublish, scope: anyio.CancelScope) -> None:
         answer: Event | None = None
         with scope:
             try:
@@ -405,7 +414,7 @@ class Shell:
             del self._requests[action.request]
             self.handle(answer)
 
-    async def _fetch_token(self, action: FetchToken, scope: trio.CancelScope) -> None:
+    async def _fetch_token(self, action: FetchToken, scope: anyio.CancelScope) -> None:
         assert self._provider is not None, "a machine without a provider fetches no token"
         answer: Event | None = None
         with scope:
@@ -417,8 +426,7 @@ class Shell:
             self._tell_token()
 
     def _tell_token(self) -> None:
-        self._token_changed.set()
-        self._token_changed = trio.Event()
+        self._token_changed.ring()
 
     async def first(self) -> None:
         """See `Tokens`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-import trio
+import anyio
 
 from softstate.client.machine.events import TokenFailed, TokenGot
 from softstate.client.tokens import TokenProvider, TokenRequest, is_token
@@ -19,7 +19,7 @@ async def fetch_token(provider: TokenProvider, number: int, request: TokenReques
     """Call the provider, for `FETCH_S_MAX` at most; what it raises is no fault of the client's."""
     token: str | None = ""
     try:
-        with trio.move_on_after(FETCH_S_MAX) as limit:
+        with anyio.move_on_after(FETCH_S_MAX) as limit:
             coming: object = provider(request)
             if not isinstance(coming, Awaitable):
                 return TokenFailed(number, Denied("the token provider is no async function"), final=True)

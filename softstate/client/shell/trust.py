@@ -5,12 +5,10 @@ from __future__ import annotations
 import ssl
 from functools import partial
 
-import trio
-
 from softstate.client.machine.state import MISTRUSTED
 from softstate.client.url import NodeUrl
 from softstate.errors import Unavailable
-from softstate.http_client.streams import OpenStream, cause, open_secured
+from softstate.http_client.streams import OpenStream, Stream, cause, open_secured
 
 HOSTNAME_MISMATCH = 62
 ADDRESS_MISMATCH = 64
@@ -33,7 +31,7 @@ def opening(tls: ssl.SSLContext) -> OpenStream:
     return partial(_open, tls)
 
 
-async def _open(context: ssl.SSLContext, host: str, port: int, tls: bool) -> trio.abc.Stream:
+async def _open(context: ssl.SSLContext, host: str, port: int, tls: bool) -> Stream:
     return await open_secured(host, port, context if tls else None)
 
 

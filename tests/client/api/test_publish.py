@@ -14,7 +14,7 @@ from trio_websocket import WebSocketConnection
 
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.portions import VALUE_BYTES_MAX
-from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
+from softstate.client.shell.sockets import CLOSE_TIMEOUT_S
 from softstate.errors import (
     ClientClosed,
     Conflict,

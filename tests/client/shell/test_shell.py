@@ -28,7 +28,7 @@ from softstate.client.machine.events import (
 )
 from softstate.client.shell import shell as shell_module
 from softstate.client.shell.shell import JUMP_CHECK_S, SEND_QUEUE_MAX, WAIT_S_MIN
-from softstate.client.shell.websocket import CLOSE_TIMEOUT_S
+from softstate.client.shell.sockets import CLOSE_TIMEOUT_S
 from softstate.model import Change, Mode
 from softstate.wire import CBOR, JSON, Codec
 from softstate.wire.messages import ClientBye, Hello, Renew

@@ -5,13 +5,21 @@ from trio_websocket import WebSocketConnection
 from wsproto.utilities import generate_accept_token
 
 from softstate.client.requests.reply import RETRY_AFTER_S_MAX, retry_after_ms
-from softstate.client.shell import websocket as transport
-from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket, open_websocket
+from softstate.client.shell import asyncio_websockets, trio_websockets, websocket as websocket_module
+from softstate.client.shell.sockets import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket
+from softstate.client.shell.websocket import open_websocket
 from softstate.client.url import parse_url
 from softstate.wire import CBOR, JSON, Codec
 from tests.kit.scripted_node import Answer, ScriptedNode
 
 URL = parse_url("ws://node/prefix")
+
+
+@pytest.fixture(params=["trio", "asyncio"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Use trio-websocket, or the library for asyncio, whose module runs under Trio as well."""
+    monkeypatch.setattr(websocket_module, "running_loop", lambda: request.param)
+    return str(request.param)
 
 
 async def echo(ws: WebSocketConnection) -> None:
@@ -161,7 +169,8 @@ async def test_a_frame_that_breaks_the_protocol_ends_the_connection(nursery: tri
 
 @pytest.mark.parametrize(("more", "kept"), [(0, True), (1, False)])
 async def test_the_message_limit(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, more: int, kept: bool) -> None:
-    monkeypatch.setattr(transport, "MESSAGE_BYTES_MAX", 100_000)
+    for module in (trio_websockets, asyncio_websockets):
+        monkeypatch.setattr(module, "MESSAGE_BYTES_MAX", 100_000)
 
     async def big(ws: WebSocketConnection) -> None:
         await ws.send_message(bytes(100_000 + more))
@@ -230,7 +239,11 @@ async def test_pings_are_answered_while_messages_are_read(nursery: trio.Nursery)
 
     socket = await connect(nursery, ScriptedNode(nursery, websocket=ping))
     await socket.send(b"x")
-    await ponged.wait()
+    with trio.CancelScope() as reading:
+        async with trio.open_nursery() as readers:
+            readers.start_soon(socket.receive)
+            await ponged.wait()
+            reading.cancel()
 
 
 @pytest.mark.parametrize("header", [b"Connection: \xe4", b"Sec-WebSocket-Protocol: \xff", b"Upgrade: \xff"])

@@ -10,8 +10,9 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Pong, Request
 
-from softstate.client.shell import websocket as transport
-from softstate.client.shell.websocket import CLOSE_TIMEOUT_S, Gone, WebSocket, open_websocket
+from softstate.client.shell import trio_websockets as transport
+from softstate.client.shell.sockets import CLOSE_TIMEOUT_S, Gone, WebSocket
+from softstate.client.shell.websocket import open_websocket
 from softstate.client.url import parse_url
 from softstate.wire import CBOR
 from tests.kit.held_stream import HeldStream

@@ -11,7 +11,8 @@ from softstate.cli.exit_codes import UNAVAILABLE, Failure
 from softstate.client.machine.backoff import JITTER
 from softstate.client.machine.beat_watch import LATE, RATE
 from softstate.client.machine.state import BEAT_MS
-from softstate.client.shell.websocket import Gone, HandshakeFailed, open_websocket
+from softstate.client.shell.sockets import Gone, HandshakeFailed
+from softstate.client.shell.websocket import open_websocket
 from softstate.client.url import NodeUrl, parse_url
 from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.wire import CBOR

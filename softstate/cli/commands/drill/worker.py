@@ -24,7 +24,7 @@ from softstate.client.api.client import Client
 from softstate.client.api.connect import connect
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Reset
-from softstate.http_client.streams import OpenStream
+from softstate.http_client.streams import OpenStream, Stream
 from softstate.model import Change
 
 SAMPLE_EVERY_S = 0.1
@@ -107,7 +107,7 @@ def _through(via: dict[str, int], trusted: ssl.SSLContext | None) -> OpenStream:
     """Return what opens streams through relays; to a node without one, directly."""
     directly = opener(trusted)
 
-    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+    async def open_stream(host: str, port: int, tls: bool) -> Stream:
         relay = via.get(f"{host}:{port}")
         if relay is None:
             return await directly(host, port, tls)

@@ -1,0 +1,95 @@
+"""WebSocket connections as the shell uses them, whichever library speaks: their interface, their ends, their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
+
+from softstate.client.requests.reply import ERROR_CHARS_MAX, retry_after_ms
+from softstate.client.url import NodeUrl
+from softstate.errors import ERRORS_BY_CODE, Invalid, RequestError
+from softstate.wire import JSON
+from softstate.wire.messages import Error
+
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+"""Longest message or HTTP body taken from a node: well above what nodes send by default (1 MiB)."""
+
+CLOSE_TIMEOUT_S = 1.0
+"""How long the closing handshake may take before the stream is simply closed."""
+
+NO_CLOSE_CODE = (1005, 1006)
+"""Codes that stand for the absence of one (RFC 6455 section 7.4.1)."""
+
+
+class HandshakeFailed(Exception):
+    """No WebSocket came to be. `status` is the HTTP status, `retry_ms` the Retry-After, if the node answered at all.
+
+    `error` is what the body of its answer says, if that is an error of a node. `unsent`: no stream came to be.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        status: int | None = None,
+        retry_ms: int | None = None,
+        error: RequestError | None = None,
+        *,
+        unsent: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.retry_ms = retry_ms
+        self.error = error
+        self.unsent = unsent
+
+
+class Gone(Exception):
+    """The connection has ended. `code` is the close code, if there was one."""
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+class WebSocket(Protocol):
+    """One open connection. One task may send and one may receive at a time."""
+
+    async def send(self, *messages: bytes | str) -> None:
+        """Send messages, at once. Raises `Gone`. If cancelled, the connection has ended: close it."""
+
+    async def receive(self) -> bytes | str:
+        """Return the next message. Raises `Gone` when there will be none; always safe to cancel."""
+
+    async def aclose(self, code: int = 1000) -> None:
+        """Close, after a closing handshake of at most `CLOSE_TIMEOUT_S`. If cancelled, close without one."""
+
+
+class Tasks(Protocol):
+    """Starts tasks: a task group of anyio, or a nursery of Trio."""
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], /, *args: Any) -> object:
+        """Start a task."""
+
+
+def gone(code: int | None, reason: str | None) -> Gone:
+    """Return how a connection ended that was closed with this code, None if it was not closed in order."""
+    if code is None or code in NO_CLOSE_CODE:
+        return Gone(None, "the connection ended without a close frame")
+    return Gone(code, reason or f"closed with code {code}")
+
+
+def refusal(
+    url: NodeUrl, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes | bytearray
+) -> HandshakeFailed:
+    """Return what a node's refusal of a handshake means."""
+    retry_ms = retry_after_ms(headers)
+    try:
+        told = JSON.loads(bytes(body), Error)
+    except Invalid:
+        return HandshakeFailed(f"{url} answered {status}", status, retry_ms)
+    message = told.message[:ERROR_CHARS_MAX]
+    kind = ERRORS_BY_CODE.get(told.code)
+    error = None if kind is None else kind(message, retry_ms=retry_ms, why=told.why)
+    return HandshakeFailed(f"{url} answered {status}: {message}", status, retry_ms, error)
