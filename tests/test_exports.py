@@ -43,11 +43,11 @@ NOT_PROMISED = {"SimConnection.pipes"}
 
 MEMBERS = {
     "Change": "deleted topic value version",
-    "Client": "age close delete delete_soon get last_error list mode modes position publish publish_soon statistics"
-    " status subscribe",
+    "Client": "age bound_s close delete delete_soon get last_error list mode modes position publish publish_soon"
+    " statistics status subscribe",
     "Clock": "now",
     "Durability": "DURABLE NONE REPLICATED WEAK",
-    "ModeChanged": "mode",
+    "ModeChanged": "because mode url",
     "Position": "at epoch lineage parse revision same_lineage",
     "Published": "id position repeated topic version",
     "Receipt": "drop settled wait",

@@ -31,7 +31,7 @@ _SHARED = (
 _IGNORED = frozenset({
     "conn", "request", "_number", "_messages", "_parts", "counts", "dropped", "repeats", "out", "now",
     "random", "_random", "options", "fire", "path_failed", "limits", "url", "_urls", "advice", "body",
-    "_children", "answered_url", "last_error", "_told", "newest", "idle_pages", "idle_since",
+    "_children", "answered_url", "last_error", "failure", "newest_error", "_told", "newest", "idle_pages", "idle_since",
     "lease_began", "_brief", "_round_trip_s", "_jitter",
 })  # fmt: skip
 """Fields that are not compared: counters, names of things of which there is one, constants, what others imply.

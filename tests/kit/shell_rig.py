@@ -31,7 +31,9 @@ class Scripted:
     mode: Mode = "polling"
     position: Position | None = None
     value_bytes_max = 65_536
-    last_error = None
+    newest_error = None
+    url = None
+    bound_s = math.inf
 
     def __init__(self) -> None:
         self.events: list[Event] = []

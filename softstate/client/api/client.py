@@ -75,12 +75,26 @@ class Client:
 
     @property
     def last_error(self) -> SoftstateError | None:
-        """The newest answer of a node that waiting does not mend, such as a poll refused as `TooLarge`; None so far.
+        """The newest failure, whether waiting mends it or not; None so far. Its text says what to do.
 
-        Or what the token provider failed with. The client goes on all the same, with other requests and other nodes;
-        `Updates.events` tells once, as `NodeRefused`, what a node refuses.
+        A connection that could not be made, or was lost, and a poll that got no answer, are `softstate.Unavailable`;
+        what a node refused is the error that it answered with, and what the token provider failed with, that. The
+        client goes on all the same, with other requests and other nodes; `Updates.events` tells once, as `NodeRefused`,
+        what a node refuses. The logger ``softstate.client`` of `logging` has the reason of each change of mode.
         """
-        return self._machine.last_error
+        return self._machine.newest_error
+
+    @property
+    def bound_s(self) -> float:
+        """The age, in seconds, that knowledge reaches at most while all is well: what `max_age` is to be measured by.
+
+        A node that is silent for longer is asked, and then another one. It follows from how often the node beats, or
+        else renews, or is polled; so it is greater while the client has no lease.
+        """
+        return self._machine.bound_s
+
+    def __repr__(self) -> str:
+        return f"<softstate.Client {self._machine.url or 'without a node yet'}, {self.mode}, age {self.age:.1f} s>"
 
     def statistics(self) -> Statistics:
         """Return counters of what happened so far: repairs by kind, reconnects, polls, resets, drops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import final
 
 from softstate.client.api.inbox import Inboxes
@@ -19,6 +20,12 @@ from softstate.client.machine.events import (
 from softstate.client.shell.bell import Bell
 from softstate.client.shell.shell import ToApplication
 from softstate.errors import ClientClosed, SoftstateError
+
+LOGGER = logging.getLogger(__name__.rpartition(".api")[0])
+"""``softstate.client``. It says why: changes of mode (info), and what an operator should see (warning, error)."""
+
+TOPICS_SHOWN = 10
+"""How many damaged topics a line of the log names."""
 
 
 @final
@@ -47,9 +54,11 @@ class Dispatcher:
                     inbox.tell(action)
                 if isinstance(action, ModeChanged):
                     self.mode_changes.ring()
+                _log(action)
             case NamesDenied():
                 self.inboxes.deny(action.names, action.narrow)
             case Stopped():
+                LOGGER.error("stopped: %s", action.error)
                 self.end(action.error)
 
     def advanced(self) -> None:
@@ -86,3 +95,17 @@ class Dispatcher:
         """Raise the error that stopped the client, or `ClientClosed`."""
         if self._over is not None:
             raise self._over.with_traceback(None)
+
+
+def _log(action: Reset | ModeChanged | NodeRefused | TopicsUnreadable) -> None:
+    match action:
+        case ModeChanged():
+            LOGGER.info("%s: %s%s", action.mode, action.because, f" ({action.url})" if action.url else "")
+        case Reset():
+            LOGGER.warning("reset: the store's history changed; the new one is at %s", action.position)
+        case NodeRefused():
+            LOGGER.warning("%s refuses this client, which goes on without: %s", action.url, action.error)
+        case TopicsUnreadable():
+            LOGGER.warning(
+                "the stored records of these topics are damaged: %s", ", ".join(action.topics[:TOPICS_SHOWN])
+            )

@@ -135,6 +135,11 @@ class BeatWatch:
         self._told = True
 
     @property
+    def bound_s(self) -> float:
+        """The age that what is known reaches at most, by beats in time and by the patience with a late one."""
+        return LATE * self.every_s + self._patience_s
+
+    @property
     def _lull_s(self) -> float:
         lull_s = LATE * self.every_s
         return max(min(math.ldexp(lull_s, self.missing), self.lull_s_max), lull_s)

@@ -16,6 +16,9 @@ from softstate.wire.messages import Renewed, Welcome
 LEASE_MARGIN = 0.99
 """The fraction of its TTL for which a client relies on a lease: the node's clock may run faster (S6, P-REN-6)."""
 
+RENEWALS_LATE = 1.2
+"""A renewal is sent, at the latest, after this many times its interval."""
+
 
 class Stage(Enum):
     """How far a connection is, and what its lease is worth."""
@@ -223,6 +226,11 @@ class Connection:
     def silent_at(self) -> float:
         """When the lack of any sign of life means something."""
         return math.inf if self.stage is not Stage.LEASED else self.beats.silent_at
+
+    @property
+    def bound_s(self) -> float:
+        """How old what is known becomes at most until silence counts: by beats, or else by renewals."""
+        return self.beats.bound_s if self.beats.every_s else RENEWALS_LATE * self.renew_s + self.timeout_s
 
     @property
     def renewing(self) -> bool:

@@ -186,6 +186,11 @@ class Jumped:
 
 
 @dataclass(frozen=True, slots=True)
+class FreshWanted:
+    """The application wants to know how things are now, ahead of the next beat or poll."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forked:
     """This process is a child of fork(): the machine that it was copied from goes on in the parent.
 
@@ -203,6 +208,7 @@ Event: TypeAlias = (
     | Narrowing
     | PublishRequested
     | PublishDropped
+    | FreshWanted
     | Forked
     | Connected
     | ConnectFailed
@@ -311,9 +317,11 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class ModeChanged:
-    """The machine went into another state."""
+    """The machine went into another state: `because` says why, in words, `url` where, if that was at one node."""
 
     mode: Mode
+    because: str = field(default="", compare=False)
+    url: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from random import Random
 from typing import final
 
 from softstate.client.machine.actions import Parts, poll_early
-from softstate.client.machine.backoff import Rotation, asked_s
+from softstate.client.machine.backoff import JITTER, Rotation, asked_s
 from softstate.client.machine.connection import Connection, Stage
 from softstate.client.machine.credentials import Credentials, TokenCell
 from softstate.client.machine.description import ConnectionDescription, Description
@@ -24,6 +24,7 @@ from softstate.client.machine.events import (
     ConnectFailed,
     Event,
     Forked,
+    FreshWanted,
     Jumped,
     Lost,
     ModeChanged,
@@ -54,8 +55,16 @@ from softstate.client.machine.reach import Reach
 from softstate.client.machine.retry_budget import RetryBudget
 from softstate.client.machine.state import NO_CAUSE, Cause, Core, MachineOptions, Statistics, bars
 from softstate.client.machine.table import TABLE
-from softstate.client.machine.triggers import Trigger
-from softstate.errors import ClientClosed, Denied, RequestError, SoftstateError, Unauthenticated, Unsupported
+from softstate.client.machine.triggers import BECAUSE, TOLD_BY_FAILURES, Trigger
+from softstate.errors import (
+    ClientClosed,
+    Denied,
+    RequestError,
+    SoftstateError,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
 from softstate.model import Change, Mode
 from softstate.position import Position
 from softstate.wire.close_codes import CloseCode, may_reconnect
@@ -116,6 +125,29 @@ class Machine:
         """The newest error that a node answered with, of those that waiting does not mend."""
         return self._core.last_error
 
+    @property
+    def newest_error(self) -> SoftstateError | None:
+        """The newest failure of a connection or a request, or refusal by a node."""
+        return self._core.newest_error
+
+    @property
+    def url(self) -> str | None:
+        """The node that the present connection leads to, or else the one that answered last; None so far."""
+        return self._core.answered_url if self._push.open is None else self._push.open.url
+
+    @property
+    def bound_s(self) -> float:
+        """How old, in seconds, what is known becomes at most until a node counts as silent; infinite when closed.
+
+        By beats, or else by renewals, if the lease is in order; else by the time between polls.
+        """
+        if self.mode in ("closed", "stopped"):
+            return math.inf
+        if self._push.open is not None and self._push.open.leased:
+            return self._push.open.bound_s
+        advice = self._core.advice
+        return advice.poll_every_s * (1 + JITTER) + self._core.poll_timeout_s
+
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event and return what to do, in order. Never raises for what the network says.
 
@@ -126,12 +158,16 @@ class Machine:
         self._core.out = out
         if self._core.fired:
             self._core.fired = []
+        self._core.failure = None
+        refusal = self._core.last_error
         self._read(event)
         if self._core.narrowed:
             narrowed, self._core.narrowed = self._core.narrowed, []
             self._ask_for(narrowed)
         self._tick()
         self._send_publishes()
+        if self._core.last_error is not refusal:
+            self._core.newest_error = self._core.last_error
         return out
 
     def deadline(self) -> float:
@@ -201,6 +237,8 @@ class Machine:
                 self._fire(Trigger.JUMPED)
             case Wanted() | Unwanted() | Narrowing() | PublishRequested() | PublishDropped():
                 self._read_application(event)
+            case FreshWanted():
+                self._ask_now()
             case Forked():
                 self._core.random.seed(event.seed)
                 self._core.act(*self._queue.forked())
@@ -236,6 +274,8 @@ class Machine:
             case PublishAnswered():
                 self._publishes.answered(event.request, event.results)
             case RequestFailed():
+                url = self._poll.url_of(event.request) or self._publishes.url_of(event.request)
+                self._failed(event.error, event.reason, url)
                 self._poll.failed(event.request, event.error, unsent=event.unsent)
                 self._publishes.failed(event.request, event.error, unsent=event.unsent)
 
@@ -254,6 +294,23 @@ class Machine:
                     credentials.fetch()
                 else:
                     self._fire(Trigger.TOKEN_FINAL, Cause(error=event.error))
+
+    def _ask_now(self) -> None:
+        """Have a node say what is new: by a renewal, if there is a lease, else by a poll."""
+        connection = self._push.open
+        if connection is not None and connection.stage is Stage.LEASED:
+            if not connection.renewing:
+                self._push.renew()
+        elif self.mode == "offline":
+            self._retries.hurry()
+        elif self.mode in _POLLING:
+            self._poll.schedule(self._core.now)
+
+    def _failed(self, error: RequestError | None, reason: str, url: str | None) -> None:
+        """Take note of a failure, and of its words, for those who ask why."""
+        self._core.failure = reason, url
+        if error is None or not isinstance(error, Unauthenticated):
+            self._core.newest_error = error or Unavailable(reason)
 
     def _ask_for(self, added: list[str]) -> None:
         """Have names that are new in the set answered, as far as the node's limit reaches."""
@@ -292,11 +349,13 @@ class Machine:
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         opened, connection = self._push.open is not None, self._push.connection
+        self._failed(event.error, event.reason, connection.url if connection else None)
         if not event.unsent and self._push.connection is not None:
             self._core.reached(self._push.connection.url)
         if self._push.connection is not None:
             self._core.mistrusted(self._push.connection.url, event.error)
-        if event.error is not None and bars(event.error) and self._push.connection is not None:
+        if (bars(event.error) or isinstance(event.error, Unsupported)) and self._push.connection is not None:
+            assert event.error is not None
             self._core.refused(self._push.connection.url, event.error)
         self._push.ended()
         if opened:  # no shell should say so of a connection that it reported as made; it is lost all the same
@@ -306,13 +365,14 @@ class Machine:
             text, why = f"the node refuses the connection: {event.reason}", event.error.why if event.error else None
             self._forbidden(connection, Unauthenticated(text, why=why) if event.status == 401 else Denied(text))
         else:
-            barred = event.status in (403, 404)
+            barred = event.status in (403, 404) or bars(event.error)
             self._fire(Trigger.REFUSED, Cause(retry_s=asked_s(event.retry_ms), barred=barred, unsent=event.unsent))
 
     def _lost(self, event: Lost) -> None:
         if event.code == CloseCode.DROP_SESSION:
             self._push.session = None
         opened, connection = self._push.open is not None, self._push.connection
+        self._failed(None, event.reason, connection.url if connection else None)
         if connection is not None and not opened:
             self._push.early.lost(connection, event.code)
         self._push.ended()
@@ -339,7 +399,9 @@ class Machine:
             return
         if row.to is not None and row.to != self._core.mode:
             self._core.mode = row.to
-            self._core.act(ModeChanged(row.to))
+            failure = self._core.failure if trigger in TOLD_BY_FAILURES else None
+            because, url = failure or (BECAUSE[trigger], self.url)
+            self._core.act(ModeChanged(row.to, because, url))
         for action in row.actions:
             action(self._parts, cause)
 

@@ -114,6 +114,10 @@ class PollPath:
         nothing = self._nothing_for is not None and self._nothing_for == self._circumstances()
         return self._nothing_until if nothing else -math.inf
 
+    def url_of(self, request: int) -> str | None:
+        """Return where a request in flight was sent; None for another one."""
+        return self._pending.url if self._pending is not None and self._pending.request == request else None
+
     def schedule(self, due: float) -> None:
         """Poll at `due`, if not before. If a round is in flight, that is enough, unless the node may hold it."""
         if self._pending is None or self._pending.waits:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from softstate.client.machine.backoff import Rotation, asked_s
 from softstate.client.machine.events import Abandon, SendPublish
 from softstate.client.machine.publish_queue import HTTP, RETRIED
-from softstate.client.machine.state import Core, bars
+from softstate.client.machine.state import FOREIGN, Core, bars
 from softstate.client.machine.triggers import Trigger
 from softstate.errors import NotFound, Overloaded, RequestError, Unauthenticated
 from softstate.wire.messages import BatchResult
@@ -40,6 +40,10 @@ class PublishPath:
     def in_flight(self) -> bool:
         """Whether a request is in flight."""
         return self._request is not None
+
+    def url_of(self, request: int) -> str | None:
+        """Return where the request in flight was sent; None for another one."""
+        return self._rotation.url if self._request == request else None
 
     @property
     def due(self) -> float:
@@ -108,6 +112,10 @@ class PublishPath:
         if isinstance(error, Unauthenticated):
             core.queue.returned(HTTP, error)
             core.unauthenticated(self._token, error, self._rotation.url)
+        elif error is not None and error.why == FOREIGN:
+            core.refused(self._rotation.url, error)
+            core.queue.lost(HTTP)
+            self._failed(0.0)
         elif error is not None and bars(error):
             self._barred(error)
         elif unsent or isinstance(error, NotFound | Overloaded):

@@ -117,7 +117,10 @@ REFUSALS_MAX = 256
 MISTRUSTED = "certificate"
 """`why` of the error that tells of a certificate that is not accepted."""
 
-BARRING = frozenset({"host", "origin"})
+FOREIGN = "foreign"
+"""`why` of the error for an answer 401 or 403 that no node gave: a proxy did."""
+
+BARRING = frozenset({"host", "origin", FOREIGN})
 """Reasons of `denied` that concern the URL by which a node was called, and no credentials: its URL is barred."""
 
 
@@ -173,6 +176,10 @@ class Core:
     """The URL that last answered anything."""
     last_error: SoftstateError | None = None
     """The newest error that a node answered with, of those that waiting does not mend."""
+    newest_error: SoftstateError | None = None
+    """That, or a failure that waiting mends, if it came later."""
+    failure: tuple[str, str | None] | None = None
+    """The failure that the present event tells, in words, and its URL."""
     _refusals: set[tuple[str, str]] = field(default_factory=set)
     narrowing: frozenset[str] = frozenset()
     """The prefixes in whose place the application wants names below them, if they are denied."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar, final
 
-from softstate.errors import ERRORS_BY_CODE, Invalid, Overloaded, RequestError, SoftstateError, Unavailable
+from softstate.client.machine.state import FOREIGN
+from softstate.errors import (
+    ERRORS_BY_CODE,
+    Denied,
+    Invalid,
+    Overloaded,
+    RequestError,
+    SoftstateError,
+    Unauthenticated,
+    Unavailable,
+)
 from softstate.http_client.exchange import QUOTE_CHARS_MAX, Response
 from softstate.position import Position
 from softstate.wire import CBOR, JSON, Codec
@@ -18,6 +28,10 @@ ERROR_CHARS_MAX = 1024
 
 RETRY_AFTER_S_MAX = 3_600
 """Longest Retry-After that is believed."""
+
+
+FORBIDDING = (Unauthenticated.http_status, Denied.http_status)
+"""Statuses that a proxy uses, too."""
 
 
 class HttpFailed(SoftstateError):
@@ -79,10 +93,18 @@ class Reply(Response):
             return Overloaded(text, retry_ms=retry_ms)
         if self.status == Unavailable.http_status:
             return Unavailable(text, retry_ms=retry_ms)
+        if self.status in FORBIDDING:
+            return HttpFailed(text, error=foreign(self.status))
         return HttpFailed(text)
 
     def _codec(self) -> Codec:
         return CBOR if (self.header("content-type") or "").startswith(CBOR.content_type) else JSON
+
+
+def foreign(status: int) -> Denied:
+    """Return the error for an answer 401 or 403 that no node gave: it bars its URL, and stops no client (P-CLI-6)."""
+    text = f"HTTP status {status} that is not softstate's own: a proxy or firewall in front of the node refuses this"
+    return Denied(f"{text} client. Give it what it asks for, by `headers` of connect perhaps", why=FOREIGN)
 
 
 def retry_after_ms(headers: Iterable[tuple[bytes, bytes]]) -> int | None:

@@ -111,8 +111,18 @@ class Driven(Protocol):
         ...
 
     @property
-    def last_error(self) -> SoftstateError | None:
-        """The newest error that a node answered with, of those that waiting does not mend."""
+    def newest_error(self) -> SoftstateError | None:
+        """The newest failure of a connection or a request, or refusal by a node."""
+        ...
+
+    @property
+    def url(self) -> str | None:
+        """The node that it talks to, or talked to last."""
+        ...
+
+    @property
+    def bound_s(self) -> float:
+        """How old what is known becomes at most until a node counts as silent."""
         ...
 
     def handle(self, event: Event, now: float) -> Sequence[Action]:

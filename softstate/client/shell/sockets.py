@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
-from softstate.client.requests.reply import ERROR_CHARS_MAX, retry_after_ms
+from softstate.client.requests.reply import ERROR_CHARS_MAX, FORBIDDING, foreign, retry_after_ms
 from softstate.client.url import NodeUrl
-from softstate.errors import ERRORS_BY_CODE, Invalid, RequestError
+from softstate.errors import ERRORS_BY_CODE, Invalid, RequestError, Unsupported
 from softstate.wire import JSON
 from softstate.wire.messages import Error
 
@@ -80,6 +80,20 @@ def gone(code: int | None, reason: str | None) -> Gone:
     return Gone(code, reason or f"closed with code {code}")
 
 
+PASSING = range(500, 600)
+"""Statuses of a proxy that says no more than that its node cannot be reached now; so do 408 and 429."""
+
+
+def _foreign(status: int) -> RequestError | None:
+    """Return the error of an answer to a handshake that no node wrote; None if waiting may mend it."""
+    if status in FORBIDDING:
+        return foreign(status)
+    if status in PASSING or status in (408, 429):
+        return None
+    text = f"HTTP status {status} in answer to a WebSocket handshake: a proxy in front of the node does not pass"
+    return Unsupported(f"{text} `Upgrade`, or this is no node of softstate. This client polls there, where it can")
+
+
 def refusal(
     url: NodeUrl, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes | bytearray
 ) -> HandshakeFailed:
@@ -88,7 +102,7 @@ def refusal(
     try:
         told = JSON.loads(bytes(body), Error)
     except Invalid:
-        return HandshakeFailed(f"{url} answered {status}", status, retry_ms)
+        return HandshakeFailed(f"{url} answered {status}", status, retry_ms, _foreign(status))
     message = told.message[:ERROR_CHARS_MAX]
     kind = ERRORS_BY_CODE.get(told.code)
     error = None if kind is None else kind(message, retry_ms=retry_ms, why=told.why)

@@ -37,6 +37,7 @@ CLIENT: dict[str, tuple[str, ...]] = {
     "P-CLI-6": (
         "client/machine/test_rows.py::test_a_url_that_answers_404_is_for_polling_only",
         "integration/test_refused_host.py::test_a_node_that_refuses_its_name_is_left_alone",
+        "client/api/test_reasons.py::test_a_proxy_that_forbids_stops_no_client",
         "client/machine/test_rows.py::test_if_no_url_serves_websocket_it_stays_polling_and_asks_again_much_later",
     ),
     "P-CLI-7": (

@@ -107,7 +107,8 @@ def plain(item: Any) -> Any:
 
 
 def _fields(item: Any) -> Json:
-    return {field.name: plain(getattr(item, field.name)) for field in fields(item)}
+    # What is not compared is words for people: no part of what another client has to do alike.
+    return {field.name: plain(getattr(item, field.name)) for field in fields(item) if field.compare}
 
 
 def _message_form(message: msgspec.Struct) -> Json:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from softstate.client.machine.events import Jumped, Ticked, Wanted
+from softstate.client.machine.events import FreshWanted, Jumped, SendPoll, Ticked, Wanted
 from softstate.testing.conformance.client.script import OTHER, TTL_MS, URL, Scenarios, Script, at, set_to
-from softstate.wire.messages import Beat, Notify, PositionMoved, Revoked, Subscribe
+from softstate.wire.messages import Beat, Notify, PositionMoved, Renew, Revoked, Subscribe
 
 scenario = Scenarios("beat")
 
@@ -243,3 +243,21 @@ def _tombstones(script: Script) -> None:
     script.look()
     script.pass_(0.5)
     beat(script, 15, script.now - began, sent=2)
+
+
+@scenario("fresh", "An application that wants to know now has the lease renewed, once, or polls.", "a")
+def _fresh(script: Script) -> None:
+    beaten(script)
+    script.pass_(0.5)
+    script.do(FreshWanted())
+    assert len(script.sent(Renew)) == 1
+    script.do(FreshWanted())
+    assert len(script.sent(Renew)) == 1, "one is on its way"
+    script.arrive(script.renewed(12, beat_ms=1_000, clock_ms=500))
+    script.look()
+    script.do(script.lost())
+    polls = len(script.all(SendPoll))
+    script.do(FreshWanted())
+    assert len(script.all(SendPoll)) == polls + 1
+    script.do(FreshWanted())
+    assert len(script.all(SendPoll)) == polls + 1, "one is on its way"
