@@ -32,6 +32,7 @@ from softstate.errors import (
     RequestError,
     Rewound,
     SoftstateError,
+    Stale,
     StoreFault,
     StoreMissing,
     StoreRefused,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from softstate.client.api.client import Client
     from softstate.client.api.connect import connect
     from softstate.client.api.inbox import UpdateEvent
+    from softstate.client.api.knowing import Known
     from softstate.client.api.receipt import Receipt
     from softstate.client.api.updates import Updates
     from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
@@ -77,6 +79,7 @@ __all__ = [
     "Durability",
     "Invalid",
     "KeyReused",
+    "Known",
     "Listing",
     "Mode",
     "ModeChanged",
@@ -94,6 +97,7 @@ __all__ = [
     "Reset",
     "Rewound",
     "SoftstateError",
+    "Stale",
     "Statistics",
     "StoreFault",
     "StoreMissing",
@@ -122,6 +126,7 @@ __getattr__ = later(
     {
         "Client": "client.api.client",
         "Clock": "client.shell.clock",
+        "Known": "client.api.knowing",
         "Listing": "client.requests.reading",
         "ModeChanged": "client.machine.events",
         "NodeRefused": "client.machine.events",

@@ -21,6 +21,7 @@
     │       ├── Unavailable   unavailable 503      the store cannot answer now; a publish's outcome is unknown
     │       └── Behind        behind 503           the node lags what you have seen: wait, or ask another node
     ├── OutcomeUnknown        a publish may or may not have been applied, and can no longer be asked about
+    ├── Stale                 what is known is older than was asked for; `age` says how old
     ├── ClientClosed          the client was closed while you were using it
     ├── StoreFault            the store as a whole, met by the node
     │   ├── StoreRefused      the file is not ours, not readable or too new: waiting does not help
@@ -55,6 +56,7 @@ __all__ = [
     "RequestError",
     "Rewound",
     "SoftstateError",
+    "Stale",
     "StoreFault",
     "StoreMissing",
     "StoreRefused",
@@ -233,6 +235,17 @@ class OutcomeUnknown(SoftstateError):
     It was never answered and its number or key has expired, or a node refused to look (P-CLI-17), or the client had to
     stop while it was in flight.
     """
+
+
+class Stale(SoftstateError):
+    """The client's knowledge is older than was asked for, or nothing proves how old it is.
+
+    `age` is how old it may be at most, in seconds; infinite if nothing is known.
+    """
+
+    def __init__(self, message: str, age: float) -> None:
+        super().__init__(message)
+        self.age = age
 
 
 class ClientClosed(SoftstateError):

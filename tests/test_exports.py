@@ -43,18 +43,19 @@ NOT_PROMISED = {"SimConnection.pipes"}
 
 MEMBERS = {
     "Change": "deleted topic value version",
-    "Client": "age bound_s close delete delete_soon get last_error list mode modes position publish publish_soon"
-    " statistics status subscribe",
+    "Client": "age bound_s close create delete delete_soon get known last_error list mode modes position publish"
+    " publish_soon read statistics status subscribe update",
     "Clock": "now",
     "Durability": "DURABLE NONE REPLICATED WEAK",
     "ModeChanged": "because mode url",
     "Position": "at epoch lineage parse revision same_lineage",
+    "Known": "age topic value version",
     "Published": "id position repeated topic version",
     "Receipt": "drop settled wait",
     "Reset": "position",
     "Statistics": "beats connects dropped history_mismatches misses polls publishes_repeated repairs_mismatch"
     " repairs_no_lease repairs_sent_unequal repairs_unanswered repairs_unknown resets resumed welcomes",
-    "Updates": "age denied events names reset_count synced unreadable",
+    "Updates": "age batches denied events fresh get names reset_count snapshot synced unreadable",
     "MemoryNode": "connect kill start url",
     "Store": "aclose adopt audit cautions compact destroy dump feed gauges head info layout lineage_at publish"
     " publishers_max read reopen unwritten wait wakes_for_own warnings",

@@ -184,7 +184,7 @@ async def _follow(url: str, count: int) -> dict[str, float]:
     driven, dispatcher = cast("Driven", machine), Dispatcher()
     shell = Shell(driven, StagedApplication(dispatcher, machine, stages), open_tcp, http, clock)
     client = Client(
-        driven, shell, dispatcher, Reader(http, Reading([parsed], random, http.cell, trio.current_time)), clock
+        driven, shell, dispatcher, Reader(http, Reading([parsed], random, http.cell, trio.current_time)), clock, random
     )
     began = time.process_time()
     async with trio.open_nursery() as nursery:

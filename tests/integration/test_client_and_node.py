@@ -77,7 +77,10 @@ async def test_leaving_releases_the_lease_at_once() -> None:
 async def test_a_killed_node_leaves_its_clients_polling_another_and_live_again_later() -> None:
     disk = MemoryDisk()
     async with node(disk) as push, node(disk, role="poll") as poll:
-        async with softstate.connect([push.url, poll.url]) as client, softstate.connect(poll.url, push=False) as other:
+        async with (
+            softstate.connect([push.url, poll.url], ordered=True) as client,
+            softstate.connect(poll.url, push=False) as other,
+        ):
             async with client.subscribe("t") as updates:
                 await mode_is(client, "live")
                 await push.kill()
@@ -206,7 +209,7 @@ async def test_amnesia_is_repaired_by_the_next_renewal() -> None:
 async def test_a_draining_node_says_goodbye_and_its_client_moves_on() -> None:
     disk = MemoryDisk()
     async with node(disk) as first, node(disk) as second:
-        async with softstate.connect([first.url, second.url]) as client, client.subscribe("t") as updates:
+        async with softstate.connect([first.url, second.url], ordered=True) as client, client.subscribe("t") as updates:
             await mode_is(client, "live")
             await first.node.drain()
             await until(lambda: second.node.leases.statistics().sessions == 1)
@@ -219,7 +222,7 @@ async def test_many_publishes_in_flight_survive_a_crash_exactly_once_and_in_orde
     disk = MemoryDisk()
     async with node(disk) as rig, softstate.connect(rig.url) as client:
         await mode_is(client, "live")
-        receipts = [client.publish_soon(f"t/{number % 5}", number) for number in range(300)]
+        receipts = [client.publish_soon(f"t/{number % 5}", number, each=True) for number in range(300)]
         await receipts[50].wait()
         await rig.kill()
         await rig.start()

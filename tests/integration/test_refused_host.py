@@ -10,19 +10,19 @@ import trio
 import softstate
 from softstate import Denied, ModeChanged, NodeRefused
 from softstate.client.machine.state import bars
-from softstate.http_client.streams import open_tcp
+from softstate.http_client.streams import Stream, open_tcp
 from tests.kit.node_rig import LocalNode, mode_is, node
 
 SENTENCE = "this node does not answer to 'evil.example': start it with --allow-host evil.example"
 
 
-async def to_loopback(_host: str, port: int, tls: bool) -> trio.abc.Stream:
+async def to_loopback(_host: str, port: int, tls: bool) -> Stream:
     return await open_tcp("127.0.0.1", port, tls)
 
 
 @asynccontextmanager
 async def connected(*urls: str, **options: Any) -> AsyncIterator[softstate.Client]:
-    async with softstate.connect(urls, open_stream=to_loopback, **options) as client:
+    async with softstate.connect(urls, ordered=True, open_stream=to_loopback, **options) as client:
         yield client
 
 

@@ -127,7 +127,7 @@ class PushNode:
 @asynccontextmanager
 async def client_of(open_stream: OpenStream, *urls: str, push: bool = True) -> AsyncIterator[Client]:
     async with connect(
-        urls or (URL,), push=push, open_stream=open_stream, random=random.Random(1), clock=TrioClock()
+        urls or (URL,), push=push, ordered=True, open_stream=open_stream, random=random.Random(1), clock=TrioClock()
     ) as client:
         yield client
 

@@ -107,7 +107,7 @@ async def publish_one(change: OneChange, urls: Sequence[str], credentials: Prese
         if change.delete:
             receipt = client.delete_soon(change.topic, expect=change.expect, key=change.key)
         else:
-            receipt = client.publish_soon(change.topic, change.value, expect=change.expect, key=change.key)
+            receipt = client.publish_soon(change.topic, change.value, expect=change.expect, key=change.key, each=True)
         with trio.move_on_after(timeout_s):
             return await _settled(receipt)
         refusal = refusal_of(receipt)

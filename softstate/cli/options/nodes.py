@@ -71,7 +71,13 @@ def connected(
     if reached is not None:
         open_stream, tls = reached.through(open_tcp if tls is None else opening(tls)), None
     return connect(
-        urls, push=push, name="softstate command", token=credentials.for_client(), tls=tls, open_stream=open_stream
+        urls,
+        push=push,
+        name="softstate command",
+        token=credentials.for_client(),
+        tls=tls,
+        ordered=True,  # as the user has named them
+        open_stream=open_stream,
     )
 
 

@@ -167,7 +167,7 @@ class Publishing:
         try:
             if line.deleted:
                 return client.delete_soon(line.topic, key=key)
-            return client.publish_soon(line.topic, line.value, key=key)
+            return client.publish_soon(line.topic, line.value, key=key, each=True)
         except (Invalid, TooLarge) as error:
             raise BadLine(line.number, error.message) from None
 

@@ -7,13 +7,26 @@ raises (`Invalid`, `ConfigError`) and what Python raises for such a bug (`TypeEr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 from softstate.client.tokens import is_token, takes_request
 from softstate.errors import ConfigError, Invalid
 from softstate.names import check_prefix, check_topic, is_prefix
 from softstate.position import REVISION_MAX
 from softstate.wire.messages import DURATION_MS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX
+
+SECONDS_MAX = 86_400
+"""Longest time that a client can be told to wait, or to be content with, in seconds."""
+
+OWN_HEADERS = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade", "accept", "user-agent"}
+    | {f"sec-websocket-{each}" for each in ("key", "version", "protocol", "extensions", "accept")}
+)
+"""Headers, in lower case, that a client writes itself."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,8190}[\x21-\x7e])?")
 
 SHOWN_CHARS_MAX = 200
 """Characters of a wrong argument that its error repeats."""
@@ -109,6 +122,44 @@ def check_settings(
             isinstance(wanted, int) and not isinstance(wanted, bool) and 0 < wanted <= DURATION_MS_MAX
         ):
             raise WrongSetting(f"{setting} must be a whole number from 1 to {DURATION_MS_MAX}, not {_shown(wanted)}")
+
+
+def check_options(*, max_age: object, connect_timeout_s: object, poll_timeout_s: object, ordered: object) -> None:
+    """Raise `ConfigError` for an argument of `connect` that is wrong."""
+    for setting, wanted in (
+        ("max_age", max_age),
+        ("connect_timeout_s", connect_timeout_s),
+        ("poll_timeout_s", poll_timeout_s),
+    ):
+        if wanted is None and setting == "max_age":
+            continue
+        number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
+        if not number or not 0 < wanted <= SECONDS_MAX:  # type: ignore[operator]
+            raise WrongSetting(
+                f"{setting} must be a number of seconds from above 0 to {SECONDS_MAX}, not {_shown(wanted)}"
+            )
+    if not isinstance(ordered, bool):
+        raise WrongSetting(f"ordered must be True or False, not {_shown(ordered)}")
+
+
+def headers_of(headers: object, *, token: bool) -> list[tuple[str, str]]:
+    """Return the headers that `connect` was given. Raises `ConfigError`."""
+    if headers is None:
+        return []
+    if not isinstance(headers, Mapping):
+        raise WrongSetting(f"headers must be a dict of names and values, not {_shown(headers)}")
+    found = []
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise WrongSetting(f"{_shown(name)} is no name of a header: letters, digits and - are")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise WrongSetting(f"the header {name} must be printable ASCII on one line")
+        if name.lower() in OWN_HEADERS:
+            raise WrongSetting(f"the header {name} is this client's own: leave it out")
+        if name.lower() == "authorization" and token:
+            raise WrongSetting("the header Authorization and token say two things: leave one out")
+        found.append((name, value))
+    return found
 
 
 def check_tls(tls: object, kind: type, wanted: bool, *, own: bool) -> None:

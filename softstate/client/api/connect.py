@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random as random_module
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, NoReturn, final
 
 import anyio
 from anyio.abc import TaskGroup
 
-from softstate.client.api.arguments import check_settings, check_tls, urls_of
+from softstate.client.api.arguments import check_options, check_settings, check_tls, headers_of, urls_of
 from softstate.client.api.client import Client
 from softstate.client.api.dispatcher import Dispatcher
+from softstate.client.machine.beat_watch import LATE, PATIENCE_S_MIN
 from softstate.client.machine.credentials import TokenCell
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.client.machine.state import BEAT_MS
@@ -31,10 +33,25 @@ from softstate.http_client.loop import running_loop
 from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.wire import CBOR, JSON
 
+MISUSED = """softstate.connect(...) is a block, entered in an async function:
+    async with softstate.connect("ws://127.0.0.1:8700") as client:
+        ..."""
+
+
+def beat_ms_for(max_age: float) -> int:
+    """Return the longest time between two beats by which ages stay below `max_age` seconds, in milliseconds.
+
+    A late beat is waited for, so that it is less than half of a short one; at least 1.
+    """
+    return max(1, int(1000 * min(max_age / 2, (max_age - PATIENCE_S_MIN) / LATE)))
+
 
 @final
-class _Block:
-    """The block of `connect`. It raises the block's own exceptions as they are, in no group."""
+class Block:
+    """The block that `connect` makes: entered, once, by ``async with``, it gives the `Client`.
+
+    It raises the block's own exceptions as they are, in no group.
+    """
 
     def __init__(self, client: Client, shell: Shell) -> None:
         self._client = client
@@ -43,6 +60,8 @@ class _Block:
 
     async def __aenter__(self) -> Client:
         running_loop()
+        if self._tasks is not None:
+            raise RuntimeError("this block was entered before: call softstate.connect(...) again")
         # Nothing may wait, and so be cancelled, between here and the block: the group would stay open.
         self._tasks = anyio.create_task_group()
         self._shell.open(await self._tasks.__aenter__())
@@ -50,7 +69,7 @@ class _Block:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         try:
             self._client.close()
         finally:  # the group is left in every case
@@ -71,6 +90,17 @@ class _Block:
                 raise
         return False
 
+    if not TYPE_CHECKING:  # a checker of types refuses these by itself
+
+        def __await__(self) -> NoReturn:
+            raise TypeError(MISUSED)
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(MISUSED)
+
+        def __exit__(self, *_: object) -> None:
+            """Stand here so that ``with`` gets as far as `__enter__`, which says what to write."""
+
 
 def _only_cancelled(error: BaseException) -> bool:
     cancelled = anyio.get_cancelled_exc_class()
@@ -87,8 +117,13 @@ def connect(
     name: str = "",
     token: str | TokenProvider | None = None,
     tls: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+    max_age: float | None = None,
+    ordered: bool = False,
     ttl_ms: int | None = None,
     beat_ms: int | None = BEAT_MS,
+    connect_timeout_s: float = 5.0,
+    poll_timeout_s: float = 10.0,
     open_stream: OpenStream | None = None,
     random: random_module.Random | None = None,
     clock: Clock | None = None,
@@ -112,9 +147,17 @@ def connect(
         tls: Which nodes to trust at ``wss`` and ``https`` URLs, and with which certificate, if any, to present this
             client; None stands for the authorities of the system. ``ssl.create_default_context(cafile="ca.pem")``
             makes one. A node whose certificate is not accepted is tried again: `Client.last_error` says why.
+        headers: Sent with each request and each handshake, for a proxy in front of the nodes for example.
+        max_age: The age, in seconds, that knowledge is to stay below: the client asks for beats at most half as far
+            apart, and `Client.known` and `Client.read` take it where they are given none. A node may grant less: that
+            is logged, and `Client.bound_s` says what holds. Nodes of default settings can keep to 2.2 s.
+        ordered: Try the URLs in the order in which they are given. Else each client shuffles them, so that many clients
+            do not all begin at the first.
         ttl_ms: Longest lease wanted, in milliseconds; None leaves it to the node.
         beat_ms: Longest time wanted between two beats, in milliseconds, by which ages stay young and a silent node is
             noticed; None asks for none, which spares a radio. A node grants 1,000 or more.
+        connect_timeout_s: How long a connection may take, with its handshakes, before another URL is tried.
+        poll_timeout_s: How long an answer over HTTP may take to a poll, or to publishes that go that way.
         open_stream: Opens every stream instead of TCP; for simulation and proxies.
         random: Source of jitter and of the id that publishes are numbered under; for reproducible tests.
         clock: Measures ages; it should run while the host is suspended.
@@ -126,11 +169,17 @@ def connect(
     parsed = list(dict.fromkeys(map(parse_url, urls_of(urls))))
     if not parsed:
         raise ConfigError("connect needs the URL of at least one node")
+    check_options(max_age=max_age, connect_timeout_s=connect_timeout_s, poll_timeout_s=poll_timeout_s, ordered=ordered)
+    extra = headers_of(headers, token=token is not None)
     check_settings(push=push, codec=codec, name=name, token=token, ttl_ms=ttl_ms, beat_ms=beat_ms)
     check_tls(tls, ssl.SSLContext, any(url.tls for url in parsed), own=open_stream is not None)
     open_stream = open_stream or (open_tcp if tls is None else opening(tls))
     random = random or random_module.Random()
     clock = clock or system_clock()
+    if not ordered:
+        random.shuffle(parsed)
+    if max_age is not None:
+        beat_ms = min(beat_ms or BEAT_MS, beat_ms_for(max_age))
     provider = None if token is None or isinstance(token, str) else token
     options = MachineOptions(
         urls=tuple(map(str, parsed)),
@@ -139,11 +188,14 @@ def connect(
         provider=provider is not None,
         ttl_ms=ttl_ms,
         beat_ms=beat_ms,
+        connect_timeout_s=connect_timeout_s,
+        poll_timeout_s=poll_timeout_s,
     )
     cell = TokenCell(token if isinstance(token, str) else None)
-    http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, cell)
+    http = HttpClient(open_stream, CBOR if codec == "cbor" else JSON, cell, extra)
     machine, dispatcher = Machine(options, random, cell), Dispatcher()
-    shell = Shell(machine, dispatcher, open_stream, http, clock, provider)
-    reading = Reading(parsed, random, cell, anyio.current_time, provider=provider is not None)
+    shell = Shell(machine, dispatcher, open_stream, http, clock, provider, extra)
+    reading = Reading(parsed, random, cell, anyio.current_time, clock=clock.now, provider=provider is not None)
     reader = Reader(http, reading, shell)
-    return _Block(Client(machine, shell, dispatcher, reader, clock), shell)
+    limit = math.inf if max_age is None else max_age
+    return Block(Client(machine, shell, dispatcher, reader, clock, random, limit), shell)

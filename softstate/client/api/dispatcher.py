@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import final
 
 from softstate.client.api.inbox import Inboxes
-from softstate.client.api.receipt import Outcome
+from softstate.client.api.receipt import Outcome, dropped
 from softstate.client.machine.events import (
     Deliver,
     ModeChanged,
@@ -40,6 +41,8 @@ class Dispatcher:
         self._outcomes: dict[int, Outcome] = {}
         self._tickets = 0
         self._over: SoftstateError | None = None
+        self.after: Callable[[], None] = lambda: None
+        """Called behind each event; it may give the machine others."""
 
     def perform(self, action: ToApplication) -> None:
         """Take one action of the machine."""
@@ -64,19 +67,20 @@ class Dispatcher:
     def advanced(self) -> None:
         """Wake the tasks that wait for progress: the machine has taken an event and its actions were performed."""
         self.progress.ring()
+        self.after()
 
-    def new_publish(self) -> tuple[int, Outcome]:
-        """Choose the ticket of another publish; return it, and the outcome that will be settled for it."""
+    def new_publish(self, outcome: Outcome) -> int:
+        """Choose the ticket of another publish, to be settled in `outcome`; return it."""
         self._tickets += 1
-        outcome = self._outcomes[self._tickets] = Outcome()
-        return self._tickets, outcome
+        self._outcomes[self._tickets] = outcome
+        return self._tickets
 
     def drop_publish(self, ticket: int) -> bool:
         """Settle a publish as dropped; tell whether it was not settled before."""
         outcome = self._outcomes.pop(ticket, None)
         if outcome is None:
             return False
-        outcome.settle(ClientClosed("this publish was dropped; if it was sent, it may be applied all the same"))
+        outcome.settle(dropped())
         return True
 
     def end(self, error: SoftstateError) -> None:

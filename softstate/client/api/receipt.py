@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import final
 
 import anyio
 
 from softstate.client.shell.bell import Bell
-from softstate.errors import RequestError, SoftstateError
+from softstate.errors import ClientClosed, RequestError, SoftstateError
 from softstate.wire.messages import Published
+
+LOGGER = logging.getLogger(__name__.rpartition(".api")[0])
+
+
+def dropped() -> ClientClosed:
+    """Return the outcome of a publish that was given up."""
+    return ClientClosed("this publish was dropped; if it was sent, it may be applied all the same")
 
 
 @final
 class Outcome:
     """The outcome of one publish: known once `settle` was called, `Published` or the error to raise."""
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str = "") -> None:
+        self._topic = topic
+        self._told = False
         self._outcome: Published | SoftstateError | None = None
         self._bell = Bell()
 
@@ -30,8 +40,17 @@ class Outcome:
         self._outcome = outcome
         self._bell.ring()
 
+    def tell(self) -> None:
+        """Take note that somebody has asked for it, or given it up: it is not logged."""
+        self._told = True
+
+    def __del__(self) -> None:
+        if isinstance(self._outcome, SoftstateError) and not self._told:
+            LOGGER.error("nobody waited for the publish of %r, which failed: %s", self._topic, self._outcome)
+
     async def wait(self) -> Published:
         """Wait until it is known; return it, or raise it."""
+        self.tell()
         if self._outcome is not None:
             await anyio.lowlevel.checkpoint()
         while self._outcome is None:
@@ -67,8 +86,9 @@ class Receipt:
     def drop(self) -> None:
         """Stop sending it; `wait` raises `ClientClosed` then. If it was sent already, it may be applied all the same.
 
-        Does nothing once it is settled.
+        Does nothing once it is settled. A value that newer calls of `publish_soon` have taken over is theirs, and sent.
         """
+        self._outcome.tell()
         self._drop()
 
 

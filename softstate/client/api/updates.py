@@ -7,15 +7,21 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import final
 
 import anyio
+import msgspec
 
+from softstate.client.api.arguments import check_seconds, topic_of
 from softstate.client.api.inbox import Inbox, UpdateEvent
 from softstate.client.shell.bell import Bell
-from softstate.errors import ClientClosed
+from softstate.errors import ClientClosed, Invalid, Stale
 from softstate.http_client.loop import loop_clock
 from softstate.model import Change
+from softstate.names import covered
 
 TAKEN_MAX = 100
 """Events that are taken in a row without letting other tasks run, if there are so many."""
+
+ASK_AGAIN_S = 0.2
+"""How long `fresh` waits for one answer until it has another one asked for: a client renews no more often."""
 
 BUSY_S_MAX = 0.001
 """How long events are taken without letting other tasks run, as long as there are any."""
@@ -43,12 +49,18 @@ class Updates:
         progress: Bell,
         age_of: Callable[[Iterable[str]], float],
         unreadable_of: Callable[[Iterable[str]], Iterable[str]] = lambda _: (),
+        known_of: Callable[[str], Iterable[Change]] = lambda _: (),
+        ask: Callable[[], None] = lambda: None,
+        kind: type | None = None,
     ) -> None:
         self._inbox = inbox
         self._bell = bell
         self._progress = progress
         self._age_of = age_of
         self._unreadable_of = unreadable_of
+        self._known_of = known_of
+        self._ask = ask
+        self._kind = kind
         self._taken = TAKEN_MAX
         self._rested_s = -math.inf
         self._now: Callable[[], float] | None = None
@@ -89,17 +101,61 @@ class Updates:
             return math.inf
         return self._age_of(self._inbox.names)
 
-    async def synced(self) -> None:
+    def get(self, topic: str) -> Change | None:
+        """Return the newest known state of a topic under this handle, without waiting; None if nothing is known of it.
+
+        It may be as old as `age`, whether it was iterated over or not.
+        """
+        topic_of(topic)
+        if not covered(self._inbox.names, topic):
+            return None
+        return next((self._converted(each) for each in self._known_of(topic) if each.version > 0), None)
+
+    def snapshot(self) -> dict[str, Change]:
+        """Return the newest known state of every topic under this handle that has a value, by topic; see `get`."""
+        found: dict[str, Change] = {}
+        for name in self._inbox.names:
+            for change in self._known_of(name):
+                if change.version > 0 and not change.deleted:
+                    found[change.topic] = self._converted(change)
+        return found
+
+    async def synced(self, *, timeout_s: float = math.inf) -> None:
         """Wait until the age is finite: the current state of every name has arrived, and can be iterated over.
 
-        Raises what iterating raises; `softstate.ClientClosed` too when this handle is closed.
+        Raises what iterating raises; `softstate.ClientClosed` too when this handle is closed, `softstate.Stale` when
+        `timeout_s` is over.
         """
+        await self._until(lambda: self.age < math.inf, timeout_s)
+
+    async def fresh(self, max_age: float, *, timeout_s: float = math.inf) -> None:
+        """Wait until the age is at most `max_age` seconds, and have a node asked now if it is not.
+
+        Of all that wait in this way, one request is on its way at a time. A `max_age` below a round trip is never
+        reached. Raises what `synced` raises.
+        """
+        check_seconds(max_age, "max_age")
+        with anyio.move_on_after(timeout_s):
+            while self.age > max_age:
+                self._ask()
+                with anyio.move_on_after(ASK_AGAIN_S):
+                    await self._until(lambda: self.age <= max_age, math.inf)
+        await self._until(lambda: self.age <= max_age, 0.0)
+
+    async def _until(self, reached: Callable[[], bool], timeout_s: float) -> None:
+        check_seconds(timeout_s)
         await anyio.lowlevel.checkpoint()
-        while self.age == math.inf:
-            self._inbox.raise_if_over()
-            if self._inbox.closed:
-                raise ClientClosed("this subscription was closed")
-            await self._progress.wait()
+        with anyio.move_on_after(timeout_s):
+            while not reached():
+                self._inbox.raise_if_over()
+                if self._inbox.closed:
+                    raise ClientClosed("this subscription was closed")
+                await self._progress.wait()
+            return
+        raise Stale(f"within {timeout_s:g} s nothing proved it: the state may be {self.age:.1f} s old", self.age)
+
+    def __repr__(self) -> str:
+        return f"<softstate.Updates of {', '.join(self.names) or 'nothing'}, age {self.age:.1f} s>"
 
     def __aiter__(self) -> AsyncIterator[Change]:
         return self
@@ -108,7 +164,25 @@ class Updates:
         while True:
             event = await self._take()
             if isinstance(event, Change):
-                return event
+                return self._converted(event)
+
+    def batches(self) -> AsyncIterator[list[Change]]:
+        """Iterate over changes as above, all that are pending at once: lists of one change or more, of distinct topics.
+
+        Each takes all that has come since the one before, and waits if that is nothing.
+        """
+        return _Batches(self)
+
+    def _converted(self, change: Change) -> Change:
+        """Return a change with its value as the type that was asked for. Raises `softstate.Invalid`."""
+        if self._kind is None or change.deleted:
+            return change
+        try:
+            value: object = msgspec.convert(change.value, self._kind)
+        except msgspec.ValidationError as error:
+            kind = getattr(self._kind, "__name__", str(self._kind))
+            raise Invalid(f"{change.topic!r} at version {change.version} is no {kind}: {error}") from None
+        return Change(change.topic, change.version, value)
 
     async def _take(self) -> UpdateEvent:
         """Wait for the next event and take it.
@@ -126,6 +200,17 @@ class Updates:
         self._taken += 1
         return event
 
+    async def _take_all(self) -> list[Change]:
+        while True:
+            event: UpdateEvent | None = await self._take()
+            changes = []
+            while event is not None:
+                if isinstance(event, Change):
+                    changes.append(event)
+                event = self._inbox.take() if self._inbox.pending else None
+            if changes:
+                return [self._converted(change) for change in changes]
+
     def events(self) -> AsyncIterator[UpdateEvent]:
         """Iterate over changes as above and, among them, what became of the client, in the order it happened.
 
@@ -139,6 +224,20 @@ class Updates:
 
 
 @final
+class _Batches:
+    """The iterator of `Updates.batches`."""
+
+    def __init__(self, updates: Updates) -> None:
+        self._updates = updates
+
+    def __aiter__(self) -> AsyncIterator[list[Change]]:
+        return self
+
+    async def __anext__(self) -> list[Change]:
+        return await self._updates._take_all()  # noqa: SLF001 - this module's own
+
+
+@final
 class _Events:
     """The iterator of `Updates.events`; no generator, since one that is left half-way wants to be closed."""
 
@@ -149,4 +248,5 @@ class _Events:
         return self
 
     async def __anext__(self) -> UpdateEvent:
-        return await self._updates._take()  # noqa: SLF001 - this module's own
+        event = await self._updates._take()  # noqa: SLF001 - this module's own
+        return self._updates._converted(event) if isinstance(event, Change) else event  # noqa: SLF001

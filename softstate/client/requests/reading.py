@@ -10,13 +10,14 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import TypeAlias, TypeVar, final
+from typing import NamedTuple, TypeAlias, TypeVar, final
 from urllib.parse import quote, urlencode
 
 from softstate.client.machine.backoff import asked_s
 from softstate.client.machine.credentials import TokenCell
+from softstate.client.machine.knowledge import CLOCK_RATE_MIN
 from softstate.client.machine.state import bars
-from softstate.client.requests.reply import HttpFailed, version_of
+from softstate.client.requests.reply import HttpFailed, lag_s_of, version_of
 from softstate.client.requests.steps import AnotherToken, Ask, FirstToken, SleepUntil, Steps, TimeIsUp, ask
 from softstate.client.url import NodeUrl
 from softstate.errors import (
@@ -65,12 +66,19 @@ class Listing(list[Change]):
     unreadable: tuple[str, ...] = ()
 
 
+class Aged(NamedTuple):
+    """The state of a topic as a read found it, and how old that may be at most, in seconds."""
+
+    change: Change | None
+    age_s: float
+
+
 @final
 class Reading:
     """Reads through any of several nodes; with a provider of tokens, `provider`, also past refused ones.
 
     Each method returns a generator, to be driven for `timeout_s` at most; `TimeIsUp` thrown into it makes it raise what
-    an application is told. `now` reads the clock by which its driver waits.
+    an application is told. `now` reads the clock by which its driver waits, `clock` the one by which ages are counted.
     """
 
     def __init__(
@@ -80,32 +88,36 @@ class Reading:
         cell: TokenCell,
         now: Callable[[], float],
         *,
+        clock: Callable[[], float] | None = None,
         provider: bool = False,
     ) -> None:
         self._urls = urls
         self._random = random
         self._cell = cell
         self._now = now
+        self._clock = clock or now
         self._provider = provider
         self._at = 0
 
-    def get(self, topic: str, at_least: int | None, timeout_s: float) -> Steps[Change | None]:
+    def get(self, topic: str, at_least: int | None, timeout_s: float) -> Steps[Aged]:
         """Read the state of a topic: a tombstone, if the node knows one; None if it knows nothing."""
         path = "/v1/topics/" + quote(topic, safe="/")
         if at_least is not None:
             path += f"?at_least={at_least}"
 
-        def read(url: NodeUrl, timeout_s: float) -> Steps[Change | None]:
+        def read(url: NodeUrl, timeout_s: float) -> Steps[Aged]:
+            asked_s = self._clock()
             reply = yield from ask(Ask(url, "GET", path, timeout_s))
+            age_s = (self._clock() - asked_s + lag_s_of(reply)) / CLOCK_RATE_MIN  # P-KNOW-8
             version = version_of(reply)
             try:
                 value = reply.decode(object)
             except NotFound as missing:
                 version = missing.version if version is None else version
-                return None if version is None else Change(topic, version, deleted=True)
+                return Aged(None if version is None else Change(topic, version, deleted=True), age_s)
             if version is None:
                 raise HttpFailed(f"{url} answered without an ETag")
-            return Change(topic, version, value)
+            return Aged(Change(topic, version, value), age_s)
 
         return self._ask(read, timeout_s)
 

@@ -30,6 +30,9 @@ RETRY_AFTER_S_MAX = 3_600
 """Longest Retry-After that is believed."""
 
 
+LAG_HEADER = "softstate-lag-ms"
+"""Header that tells how long ago what is told was read from the store."""
+
 FORBIDDING = (Unauthenticated.http_status, Denied.http_status)
 """Statuses that a proxy uses, too."""
 
@@ -124,3 +127,9 @@ def version_of(reply: Reply) -> int | None:
     named = "" if tag is None else tag.removeprefix("W/").strip('"')
     position = Position.parse(named.removesuffix("+json").removesuffix("+cbor"))
     return None if position is None else position.revision
+
+
+def lag_s_of(reply: Reply) -> float:
+    """Read how far the answer lagged behind the store when it was read, in seconds; 0 if it does not say."""
+    told = reply.header(LAG_HEADER) or ""
+    return int(told) / 1000 if told.isascii() and told.isdigit() and len(told) <= 12 else 0.0

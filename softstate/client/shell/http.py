@@ -7,6 +7,7 @@ publishes with a number or a key), so such a request is sent again, once, on a f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import anyio
@@ -36,8 +37,15 @@ IDLE_S_MAX = 60.0
 class HttpClient:
     """Requests to nodes. Any number of tasks may use it at once; each request in flight has a connection to itself."""
 
-    def __init__(self, open_stream: OpenStream, codec: Codec, cell: TokenCell | None = None) -> None:
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        codec: Codec,
+        cell: TokenCell | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.codec = codec
+        self._headers = headers
         self._open_stream = open_stream
         self.cell = cell or TokenCell()
         """The token that requests present."""
@@ -64,7 +72,7 @@ class HttpClient:
         Raises `HttpFailed`, at the latest after `timeout_s`. If cancelled, the connection is closed; the node may carry
         out the request all the same.
         """
-        headers = [("User-Agent", "softstate"), ("Accept", accept or self.codec.content_type)]
+        headers = [("User-Agent", "softstate"), ("Accept", accept or self.codec.content_type), *self._headers]
         if self.cell.token is not None:
             headers.append(("Authorization", f"Bearer {self.cell.token}"))
         if body:

@@ -6,12 +6,11 @@ from typing import Protocol, TypeVar, final
 
 import anyio
 
-from softstate.client.requests.reading import Listing, Reading
+from softstate.client.requests.reading import Aged, Listing, Reading
 from softstate.client.requests.reply import HttpFailed, Reply
 from softstate.client.requests.steps import AnotherToken, Ask, FirstToken, SleepUntil, Step, Steps, TimeIsUp
 from softstate.client.shell.http import HttpClient
 from softstate.errors import Unauthenticated
-from softstate.model import Change
 
 T = TypeVar("T")
 
@@ -69,7 +68,7 @@ class Reader:
         self._reading = reading
         self._tokens = tokens
 
-    async def get(self, topic: str, at_least: int | None, timeout_s: float) -> Change | None:
+    async def get(self, topic: str, at_least: int | None, timeout_s: float) -> Aged:
         """Return the state of a topic: a tombstone, if the node knows one; None if it knows nothing."""
         timeout_s = timeout_s if at_least is None else timeout_s + BEHIND_S
         return await self._within(timeout_s, self._reading.get(topic, at_least, timeout_s))

@@ -227,16 +227,19 @@ class Shell:
         http: HttpClient,
         clock: Clock,
         provider: TokenProvider | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._machine = machine
         self._application = application
         self._open_stream = open_stream
         self._http = http
         self._provider = provider
+        self._headers = headers
         self.codec: Codec = http.codec
         """How messages are written."""
         self._clock = clock
         self._pid = os.getpid()
+        self._opened = 0
         self._connections: dict[int, _Connection] = {}
         self._requests: dict[int, anyio.CancelScope] = {}
         self._group: Tasks | None = None
@@ -246,9 +249,15 @@ class Shell:
         self._waking_at = -math.inf
         self._comparing = False
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a child of fork() of the one that opened the client: its loop is the parent's."""
+        return self._opened != 0 and os.getpid() != self._opened
+
     def open(self, tasks: Tasks) -> None:
         """Begin. A bug in the machine ends the group of tasks; if it is cancelled, every stream is closed at once."""
         self._group = tasks
+        self._opened = os.getpid()
         tasks.start_soon(self._tick)
         self.handle(Opened())
 
@@ -351,7 +360,7 @@ class Shell:
     async def _converse(self, tasks: Tasks, action: Connect, connection: _Connection) -> ConnectFailed | Lost:
         url = parse_url(action.url)
         try:
-            websocket = await open_websocket(tasks, url, self.codec, self._open_stream, action.timeout_s)
+            websocket = await open_websocket(tasks, url, self.codec, self._open_stream, action.timeout_s, self._headers)
         except HandshakeFailed as error:
             return ConnectFailed(
                 connection.conn, error.reason, error.status, error.retry_ms, error.error, unsent=error.unsent

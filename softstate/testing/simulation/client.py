@@ -88,7 +88,7 @@ class SimClient:
             with self._scope:
                 async with connect(
                     self._urls, name=self.name, random=self._random, clock=self.clock,
-                    open_stream=self._environment.network.opener(self.name), **self._options,
+                    open_stream=self._environment.network.opener(self.name), **{"ordered": True, **self._options},
                 ) as client, trio.open_nursery() as self._tasks:  # fmt: skip
                     self.client = client
                     self._tasks.start_soon(self._publish_queued)
@@ -253,7 +253,7 @@ class SimClient:
                     receipt = self.client.delete_soon(publish.topic, expect=publish.expect, key=publish.key)
                 else:
                     receipt = self.client.publish_soon(
-                        publish.topic, publish.value, expect=publish.expect, key=publish.key
+                        publish.topic, publish.value, expect=publish.expect, key=publish.key, each=True
                     )
             except SoftstateError as error:
                 self._fail(publish, error)

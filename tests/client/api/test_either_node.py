@@ -116,7 +116,7 @@ async def test_many_publishes_at_once_are_all_applied_in_order(
     node: EitherNode, autojump_clock: MockClock, push: bool
 ) -> None:
     async with node.connect(push=push) as client:
-        receipts = [client.publish_soon(f"t/{number % 7}", number) for number in range(300)]
+        receipts = [client.publish_soon(f"t/{number % 7}", number, each=True) for number in range(300)]
         versions = [(await receipt.wait()).version for receipt in receipts]
         for topic in range(7):
             mine = versions[topic::7]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from softstate.client.machine.credentials import TokenCell
-from softstate.client.requests.reading import RETRY_BASE_S, TRY_S_MAX, TRY_S_MIN, Reading
+from softstate.client.requests.reading import RETRY_BASE_S, TRY_S_MAX, TRY_S_MIN, Aged, Reading
 from softstate.client.requests.reply import HttpFailed, Reply
 from softstate.client.requests.steps import AnotherToken, Ask, FirstToken, SleepUntil, Step, Steps, TimeIsUp
 from softstate.client.url import parse_url
@@ -55,8 +55,9 @@ def test_each_node_has_its_part_of_the_time_and_the_one_that_answered_is_asked_f
     assert asked(next(steps)) == ("a", 2)
     driver.now += 2
     assert asked(steps.throw(HttpFailed("silent"))) == ("b", 2)
-    tag = (b"etag", b'"e.l.7+json"')
-    assert ends(steps, status(200, "v", tag)) == Change("t", 7, "v")
+    driver.now += 2
+    tag = (b"etag", b'"e.l.7+json"'), (b"softstate-lag-ms", b"500")
+    assert ends(steps, status(200, "v", *tag)) == Aged(Change("t", 7, "v"), 2.5 / 0.99)
     assert asked(next(driver.reading.get("t", None, 100))) == ("b", TRY_S_MAX)
     assert asked(next(driver.reading.get("t", None, 0.5))) == ("b", TRY_S_MIN)
 

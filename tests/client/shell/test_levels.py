@@ -113,7 +113,9 @@ async def test_each_url_has_its_own_level(nursery: trio.Nursery, autojump_clock:
 
     node = ScriptedNode(nursery, http=answer)
     urls = ["ws://old", "ws://new"]
-    async with softstate.connect(urls, push=False, open_stream=node.open_stream, clock=TrioClock()) as client:
+    async with softstate.connect(
+        urls, push=False, ordered=True, open_stream=node.open_stream, clock=TrioClock()
+    ) as client:
         async with client.subscribe("a"):
             await trio.sleep(60)
     assert (old.refused, new.refused) == (0, 0)

@@ -107,7 +107,7 @@ def plain(item: Any) -> Any:
 
 
 def _fields(item: Any) -> Json:
-    # What is not compared is words for people: no part of what another client has to do alike.
+    # Fields that are not compared hold words for people, which another client may choose itself.
     return {field.name: plain(getattr(item, field.name)) for field in fields(item) if field.compare}
 
 

@@ -1,0 +1,104 @@
+"""The block of `Client.subscribe`: names are followed for its length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, final
+
+import anyio
+
+from softstate.client.api.dispatcher import Dispatcher
+from softstate.client.api.inbox import Inbox
+from softstate.client.api.updates import Updates
+from softstate.client.machine.events import FreshWanted, Narrowing, Unwanted, Wanted
+from softstate.client.shell.bell import Bell
+from softstate.client.shell.clock import Clock
+from softstate.client.shell.shell import Driven, Shell
+
+MISUSED = """client.subscribe(...) is a block, whose handle is iterated over:
+    async with client.subscribe("orders/") as updates:
+        async for change in updates:
+            ..."""
+
+
+@final
+class Subscription:
+    """The block that `Client.subscribe` makes: entered, once, by ``async with``, it gives the `Updates`."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        narrow: bool,
+        kind: type | None,
+        machine: Driven,
+        shell: Shell,
+        dispatcher: Dispatcher,
+        clock: Clock,
+    ) -> None:
+        self._names = names
+        self._narrow = narrow
+        self._kind = kind
+        self._machine = machine
+        self._shell = shell
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._inbox: Inbox | None = None
+
+    async def __aenter__(self) -> Updates:
+        if self._inbox is not None:
+            raise RuntimeError("this subscription was entered before: call client.subscribe(...) again")
+        await anyio.lowlevel.checkpoint()
+        self._dispatcher.raise_if_over()
+        inboxes, bell = self._dispatcher.inboxes, Bell()
+        inbox = self._inbox = Inbox(self._names, bell.ring, narrow=self._narrow)
+        for name in inbox.names:
+            for change in self._machine.known(name):
+                if change.version > 0 and not change.deleted:
+                    inbox.push(change)
+        inbox.unreadable(self._machine.unreadable(inbox.names))
+        new = inboxes.add(inbox)
+        if self._narrow:
+            self._shell.handle(Narrowing(inboxes.narrowing()))
+        if new:
+            self._shell.handle(Wanted(new))
+        return Updates(
+            inbox,
+            bell,
+            self._dispatcher.progress,
+            self._age_of,
+            self._machine.unreadable,
+            self._machine.known,
+            lambda: self._shell.handle(FreshWanted()),
+            self._kind,
+        )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        inbox, inboxes = self._inbox, self._dispatcher.inboxes
+        assert inbox is not None, "a block is left after it was entered"
+        freed = inboxes.remove(inbox)
+        if self._narrow:
+            self._shell.handle(Narrowing(inboxes.narrowing()))
+        if freed:
+            self._shell.handle(Unwanted(freed))
+        inbox.close()
+        self._dispatcher.progress.ring()
+
+    def _age_of(self, names: Iterable[str]) -> float:
+        return self._machine.age(self._clock.now(), names)
+
+    if not TYPE_CHECKING:  # a checker of types refuses these by itself
+
+        def __aiter__(self) -> NoReturn:
+            raise TypeError(MISUSED)
+
+        def __await__(self) -> NoReturn:
+            raise TypeError(MISUSED)
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(MISUSED)
+
+        def __exit__(self, *_: object) -> None:
+            """Stand here so that ``with`` gets as far as `__enter__`, which says what to write."""
