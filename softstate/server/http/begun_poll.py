@@ -42,7 +42,7 @@ class BegunPoll:
     """
 
     __slots__ = (
-        "_asker", "_began", "_broken", "_context", "_measured", "_patience", "_query", "_request",
+        "_again", "_asker", "_began", "_broken", "_context", "_measured", "_patience", "_query", "_request",
         "_settle", "_until", "_wait_ms", "_watch",
     )  # fmt: skip
 
@@ -57,6 +57,8 @@ class BegunPoll:
         self._settle = settle
         self._broken = broken
         self._wait_ms = asked.wait_ms
+        # Whether it was read again at once, since the hub knew of more than the answer.
+        self._again = False
         # When it was held first, and until when it may be; its place among those that wait for changes.
         self._began: float | None = None
         self._until = -math.inf
@@ -107,14 +109,20 @@ class BegunPoll:
             self._request.content = msgspec.structs.replace(self._request.content, wait_ms=0)
         recent = context.hub.recent
         if recent.any_changed(names, after):
+            if self._again:
+                return False  # a store that was rewound stays behind the hub, until that is noticed
+            self._again = True
             self._read_again()
             return True
+        self._again = False
         self._watch = NameWatch(names, after, self.cancel, self._broken)
         recent.watches.add(self._watch)
         self._patience = context.services.patience.watch(self, self._until)
         context.enter_hold(self, self._request.identity)
         if self._asker.on_hang_up(self.cancel):
-            self.cancel()
+            # It has closed its half, and may wait for the answer still. It is not read again: nothing would end that.
+            self._leave_hold()
+            return False
         return True
 
     def cancel(self) -> None:

@@ -14,6 +14,7 @@ from softstate.model import Query
 from softstate.server.edge.patience import TICK_S
 from softstate.server.http.peer import HttpPeer
 from softstate.server.storage.asker import Asker
+from softstate.server.storage.reads import StoreReads
 from tests.kit.fake_node import Answer, parse, read_all
 from tests.kit.memory_node import MemoryNode, memory_node, request
 from tests.kit.rules_gate import RulesGate
@@ -189,6 +190,48 @@ async def test_a_hold_ends_with_its_peer(autojump_clock: MockClock) -> None:
         assert (answer.status, answer.json["changes"], answer.json.get("held_ms", 0)) == (200, [], 0)
         assert holds(running) == 0
         await running.set("a", 2)
+
+
+async def test_a_poll_of_a_peer_that_has_closed_its_half_is_read_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Query] = []
+    read = StoreReads.submit
+
+    def counted(self: StoreReads, query: Query, *more: Any) -> None:
+        reads.append(query)
+        read(self, query, *more)
+
+    monkeypatch.setattr(StoreReads, "submit", counted)
+    async with memory_node() as running:
+        version = await running.set("a", 1)
+        peer = running.connect()
+        await peer.send_all(request("POST", "/v1/poll", {"topics": {"a": version}, "wait_ms": 20_000}))
+        await peer.send_eof()
+        with trio.fail_after(10):
+            (answer,) = parse(await read_all(peer))
+        assert (answer.status, answer.json["changes"]) == (200, [])
+        assert len(reads) <= 1
+
+
+async def test_a_hub_that_stays_ahead_of_the_store_has_it_read_twice(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with memory_node() as running:
+        version = await running.set("a", 1)
+        hub, reads = running.node.hub, 0
+        read = StoreReads.submit
+
+        def counted(self: StoreReads, query: Query, *more: Any) -> None:
+            nonlocal reads
+            reads += 1
+            read(self, query, *more)
+
+        monkeypatch.setattr(StoreReads, "submit", counted)
+        monkeypatch.setattr(running.node.access.unchanged, "knows", lambda *_: False)
+        hub.recent.note("a", version + 10)
+        answer = await poll(running, {"a": version}, wait_ms=20_000)
+        assert (answer.status, answer.json["changes"], reads) == (200, [], 2)
 
 
 async def test_a_node_that_drains_answers_at_once(autojump_clock: MockClock) -> None:
