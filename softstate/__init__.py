@@ -4,6 +4,7 @@
 
 - `softstate`: the client, and the values and errors that it deals in;
 - `softstate.errors`: the tree of all errors, drawn;
+- `softstate.sync`: the client for threads;
 - `softstate.store`: stores, for programs that open one and for authors of engines;
 - `softstate.testing`: a node in memory for tests of applications, and the conformance test for stores.
 
@@ -50,6 +51,7 @@ from softstate.model import Change, Durability, Mode, Value
 from softstate.position import Position
 
 if TYPE_CHECKING:
+    from softstate import sync
     from softstate.client.api.client import Client
     from softstate.client.api.connect import connect
     from softstate.client.api.inbox import UpdateEvent
@@ -118,6 +120,7 @@ __all__ = [
     "Value",
     "__version__",
     "connect",
+    "sync",
 ]
 
 # A node, and a command that talks to a store, never import the client: that is a third of their start.
@@ -141,5 +144,6 @@ __getattr__ = later(
         "UpdateEvent": "client.api.inbox",
         "Updates": "client.api.updates",
         "connect": "client.api.connect",
+        "sync": "sync",
     },
 )

@@ -11,7 +11,7 @@ from softstate.extras import without_server
 
 
 def later(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a `__getattr__` for a package: `places` says in which of its modules a name is.
+    """Return a `__getattr__` for a package: `places` says in which of its modules a name is; a module is in itself.
 
     It raises `AttributeError` for any other name, and what the import of a module raises: `ModuleNotFoundError` with
     what to install, where that is the extra `server`.
@@ -27,7 +27,7 @@ def later(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
             if missing is None:
                 raise
             raise ModuleNotFoundError(missing, name=error.name) from error
-        found = getattr(module, name)
+        found = module if places[name] == name else getattr(module, name)
         setattr(sys.modules[package], name, found)
         return found
 

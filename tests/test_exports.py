@@ -27,14 +27,14 @@ from softstate.testing import memory_node
 
 ROOT = Path(__file__).parents[1]
 
-PUBLIC_MODULES = ("softstate", "softstate.errors", "softstate.store", "softstate.testing")
+PUBLIC_MODULES = ("softstate", "softstate.errors", "softstate.sync", "softstate.store", "softstate.testing")
 
 PUBLIC_IN_INTERNAL_MODULES = {"softstate.server": ["ServerConfig"]}
 """`memory_node` and `World` take the settings of a node; nothing else of the server is promised to stay."""
 
 NOT_CONSTRUCTED = {
     "Client", "Faults", "MemoryNode", "Receipt", "SimClient", "SimConnection", "SimNetwork", "SimNode", "SimStream",
-    "Updates", "World",
+    "SyncClient", "Updates", "World",
 }  # fmt: skip
 """Classes that a function or another class makes, as their docstrings say: their constructors are internal."""
 
@@ -50,6 +50,7 @@ MEMBERS = {
     "ModeChanged": "because mode url",
     "Position": "at epoch lineage parse revision same_lineage",
     "Known": "age topic value version",
+    "SyncClient": "close delete follow get known list mode publish read update watch",
     "Published": "id position repeated topic version",
     "Receipt": "drop settled wait",
     "Reset": "position",
