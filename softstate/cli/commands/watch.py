@@ -29,6 +29,9 @@ from softstate.errors import SoftstateError
 from softstate.model import Change, Mode
 from softstate.names import ALL, check_prefix, check_topic, is_prefix
 
+TROUBLED: frozenset[Mode] = frozenset({"suspect", "polling", "offline", "stopped"})
+"""Modes whose reason people are told."""
+
 Shown: TypeAlias = Change | Reset | ModeChanged | NodeRefused | TopicsUnreadable
 
 
@@ -46,8 +49,8 @@ async def command(
 
     :param names: Topics (orders/42) and prefixes (orders/); '/' alone, or no name, is everything.
     :param json: One object a line: {"event":"change","topic","version","value" or "deleted","mode","age_ms"},
-        {"event":"mode","mode","age_ms"}, {"event":"refused","url","message"}, {"event":"unreadable","topics"} and
-        {"event":"reset"}; age_ms is null while the age is unknown.
+        {"event":"mode","mode","age_ms","because","url"}, {"event":"refused","url","message"},
+        {"event":"unreadable","topics"} and {"event":"reset"}; age_ms is null while the age is unknown.
     :param poll: Never use WebSocket.
     :param count: Leave after this many changes.
     """
@@ -100,7 +103,8 @@ def json_line(event: Shown, mode: Mode, age_s: float) -> str:
     if isinstance(event, Change):
         return line_text({"event": "change", **change_fields(event), "mode": mode, "age_ms": age_ms})
     if isinstance(event, ModeChanged):
-        return line_text({"event": "mode", "mode": event.mode, "age_ms": age_ms})
+        why = {"because": event.because, "url": event.url} if event.because else {}
+        return line_text({"event": "mode", "mode": event.mode, "age_ms": age_ms, **why})
     if isinstance(event, NodeRefused):
         return line_text({"event": "refused", "url": event.url, "message": event.error.message})
     if isinstance(event, TopicsUnreadable):
@@ -116,7 +120,8 @@ def plain_line(event: Shown, mode: Mode, age_s: float) -> str:
         what = "deleted" if event.deleted else json_text(event.value)
         return f"{visible(event.topic)}  {what}  (version {event.version}, {mode}, age {seconds_text(age_s)})"
     if isinstance(event, ModeChanged):
-        return f"-- {event.mode}, age {seconds_text(age_s)}"
+        why = f": {event.because}" if event.because and event.mode in TROUBLED else ""
+        return visible(f"-- {event.mode}, age {seconds_text(age_s)}{why}")
     if isinstance(event, NodeRefused):
         return visible(f"-- {event.url} refuses this client: {event.error.message}")
     if isinstance(event, TopicsUnreadable):
