@@ -56,8 +56,10 @@ class Latest:
         if not self._under_way:
             return
         for topic in [topic for topic, outcome in self._under_way.items() if outcome.settled]:
-            del self._under_way[topic]
-            self.flush(topic)
+            outcome = self._under_way.get(topic)
+            if outcome is not None and outcome.settled:  # what is submitted may be settled at once, and come here
+                del self._under_way[topic]
+                self.flush(topic)
 
     def drop(self, waiting: Waiting) -> int | None:
         """Give one receipt back. Return the ticket to drop, if nobody holds another one and it was submitted."""
