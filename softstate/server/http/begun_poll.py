@@ -176,6 +176,14 @@ class BegunPoll:
     # Answering ------------------------------------------------------------------------------------------------------
 
     @property
+    def _waits_ms(self) -> int | None:
+        """For how long its next one may wait; None if that is to come at the usual time, as where polls are limited.
+
+        Those who ask again at once would take all that a limit allows from others of their identity.
+        """
+        return None if self._context.gate.limits.of_polls else self._wait_ms
+
+    @property
     def _held_ms(self) -> int | None:
         """How long it was held until now, rounded down: the client adds it to the time from which its age counts."""
         return None if self._began is None else math.floor((trio.current_time() - self._began) * 1000)
@@ -186,7 +194,7 @@ class BegunPoll:
 
         def confirmed(page: Page | None) -> None:
             if page is not None:
-                reply = reply_unchanged(self._context, self._request, page, self._asker, self._wait_ms, held_ms)
+                reply = reply_unchanged(self._context, self._request, page, self._asker, self._waits_ms, held_ms)
                 self._settle(reply)
                 return
             try:
@@ -227,7 +235,7 @@ class BegunPoll:
         codec = request.accepted()
 
         def encoded(changes: Mapping[int, bytes]) -> None:
-            wait_ms = self._wait_ms
+            wait_ms = self._waits_ms
             self._end(reply_page(request, self._query, page, measured, changes, (), wait_ms, held_ms))
 
         encode_by_turns(self._context.turns, codec, page.records, codec.change, encoded, self._failed)
