@@ -46,7 +46,7 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (mutants.hub_moves_ahead, 5, "S7"),
     (mutants.own_commits_close_gaps, 3, "S5"),  # 1,936
     (no_sweep, 41, "S5"),
-    (mutants.connections_survive_a_rewind, 17, "S9"),
+    (mutants.connections_survive_a_rewind, 10, "S9"),
     (mutants.only_the_highest_is_compared, 150_115, "S9"),
 ]
 

@@ -51,7 +51,7 @@ def test_every_kind_of_fault_is_drawn() -> None:
 def test_a_failure_is_reduced_to_the_faults_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     faults = [ScheduledFault(float(number), "crash", 1.0, number) for number in range(6)]
 
-    def run(seed: int, schedule: list[ScheduledFault]) -> Outcome:
+    def run(seed: int, schedule: list[ScheduledFault], *, permissions: bool = False) -> Outcome:
         failed = {1, 4} <= {fault.seed for fault in schedule}
         return Outcome(seed, tuple(schedule), error="as intended" if failed else None)
 

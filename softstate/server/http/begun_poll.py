@@ -71,7 +71,12 @@ class BegunPoll:
         if not self._knows():
             self._read()
         elif not self._hold(self._context.hub.position.revision):
-            self._confirm()
+            asked: PollBody = self._request.content
+            page = self._context.unchanged.answer(self._query, asked.min_revision)
+            if page is None:
+                self._confirm()
+            else:
+                self._settle(self._nothing_new(page))
 
     def abandon(self) -> None:
         """Answer it no more: its task has ended."""
@@ -194,8 +199,7 @@ class BegunPoll:
 
         def confirmed(page: Page | None) -> None:
             if page is not None:
-                reply = reply_unchanged(self._context, self._request, page, self._asker, self._waits_ms, held_ms)
-                self._settle(reply)
+                self._settle(self._nothing_new(page, held_ms))
                 return
             try:
                 self._read()
@@ -203,6 +207,9 @@ class BegunPoll:
                 self._settle(error)
 
         self._context.unchanged.confirm_soon(self._query, asked.min_revision, confirmed, self._broken)
+
+    def _nothing_new(self, page: Page, held_ms: int | None = None) -> Reply:
+        return reply_unchanged(self._context, self._request, page, self._asker, self._waits_ms, held_ms)
 
     def _read(self) -> None:
         held_ms, context = self._held_ms, self._context
