@@ -6,6 +6,7 @@ STREAMS: dict[str, tuple[str, ...]] = {
         "server/events/test_stream.py::test_what_the_body_names_is_known_is_left_out",
         "server/events/test_stream.py::test_the_head_forbids_to_keep_to_compress_and_to_hold_back",
         "server/events/test_stream.py::test_a_bad_request_is_answered_as_any",
+        "processes/test_nginx.py::test_events_pass_nginx_at_once_and_as_they_are",
     ),
     "P-SSE-2": (
         "server/events/test_stream.py::test_a_stream_lists_what_there_is_then_pushes_and_certifies",
