@@ -114,7 +114,7 @@ class Node:
             subscriptions_per_identity_max=config.subscriptions_per_identity_max,
         )
         self.leases.principals.limited = self._limited
-        self._resident = resident
+        self._resident, self._wall = resident, wall
         self.bulkhead = bulkhead or Bulkhead()
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
@@ -132,7 +132,6 @@ class Node:
         )
         self.access.writes.check = self.warden.check_room
         self.access.follower.learn = partial(self.warden.learn, store)
-        self._wall = wall
         self.certificate = certificate
         self.terms = CurrentTerms(self.node_id, config, store, self.leases, now)
         """The terms that clients are told now."""

@@ -18,6 +18,7 @@ from softstate.server.edge.admission import Applicant, Kind
 from softstate.server.edge.wire import Wire
 from softstate.server.events.request import StreamRequest
 from softstate.server.http.upgrade import Handshake
+from softstate.server.http.woken_polls import WokenPolls
 from softstate.server.http1 import KnownHeads, Reply
 from softstate.server.services import Services
 from softstate.server.storage.asker import ASKER
@@ -131,6 +132,8 @@ class HttpContext:
         self.writes = services.access.writes
         self.hub = services.hub
         self.turns = services.turns
+        self.woken = WokenPolls(services.turns, services.bulkhead)
+        """The polls that were held, and are to be answered now."""
         self._holds: dict[Held, Identity] = {}
 
     @property
