@@ -25,11 +25,7 @@ class StreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class StreamTimes:
-    """The times of one stream, drawn by the node: its life and the time between two `sync`s, in seconds.
+    """The times of all streams of a node: the longest between two `sync`s, in seconds; `uniform` draws others."""
 
-    `uniform` draws a number between two.
-    """
-
-    life_s: float
     sync_s: float
     uniform: Callable[[float, float], float]

@@ -44,6 +44,7 @@ from softstate.wire.event_stream import (
 from softstate.wire.messages import DeniedNames, Error, Hello, Renew, Renewed, Revoked, ServerBye, Subscribe, Subscribed
 from softstate.wire.push import PushBatch
 from softstate.wire.subscription_digest import digest_text
+from softstate.wire.websocket import FrameReader
 
 RECEIVE_BYTES = 4 * 1024
 """Bytes that are received at once, to be thrown away."""
@@ -56,6 +57,12 @@ BUSY_S = 1.0
 
 LISTS_MAX = 3
 """Listings that one stream begins, at most: at first, behind a reset, and if deletions were forgotten."""
+
+
+_UNUSED = FrameReader(0)
+
+_LISTED = StreamRequest({}, {})
+"""The request of a stream whose listing was told."""
 
 
 @final
@@ -75,24 +82,26 @@ class EventStream(Connection):
         over: Callable[[Connection], None],
         request: StreamRequest,
         times: StreamTimes,
+        life_s: float,
     ) -> None:
         self._request = request
         self._times = times
         self._asked_at = parts.now()
-        self._ends_at = trio.current_time() + times.life_s
+        self._ends_at = trio.current_time() + life_s
         self._renew_at = math.inf
         # The position that the client was told last by a `sync`, and when the next is due even if it does not move.
         self._synced: Position | None = None
         self._sync_due = -math.inf
         # News for the next `sync`: names that left the lease, topics that are damaged, and names to be swept.
-        self._denied: list[str] = []
-        self._unreadable: list[str] = []
+        self._denied: Sequence[str] = ()
+        self._unreadable: Sequence[str] = ()
         self._unlisted: Sequence[str] = ()
         self._to_list = False
         self._lists = 0
         self._ignored = 0
         self._farewell: Gone | None = None
         super().__init__(parts, EVENTS, wire, measured, over, request.presented)
+        self._reader = _UNUSED  # no frame will come: one for all takes no memory
 
     def begin(self, answer: bytes) -> None:
         """Send the head of the reply, and the first event."""
@@ -225,15 +234,13 @@ class EventStream(Connection):
             if data:
                 events.append(data)
             else:
-                self._unreadable.append(record.topic)
+                self._unreadable = (*self._unreadable, record.topic)
         if not message.more:
-            self._denied += message.denied
-            asked = [*self._request.topics, *self._request.prefixes]
-            if self._denied and len(set(self._denied)) >= len(asked):
-                self._end_as("denied")
-                self._queue_close(CloseCode.UNAUTHENTICATED, "")
+            self._denied = (*self._denied, *message.denied)
+            if message.denied and self._holds_nothing():
                 return
             events.append(self._sync(message.position, message.lag_ms, message.compacted))
+            self._request = _LISTED  # it is not listed again: 1 KiB less a stream
         outbox.reply(b"".join(events), droppable=True)
 
     def _renewed_at(self, outbox: Outbox, renewed: Renewed) -> None:
@@ -246,20 +253,25 @@ class EventStream(Connection):
         clock_ms = max(math.floor(self._asked_at * 1000) - lag_ms, 0)
         compacted = (*dict.fromkeys((*self._unlisted, *compacted)),)
         synced = Synced(clock_ms, round(self._times.sync_s * 1000), compacted, self._denied, self._unreadable)
-        self._denied, self._unreadable, self._unlisted = [], [], ()
+        self._denied = self._unreadable = self._unlisted = ()
         self._note_sync(position)
         return sync_event(position, synced)
 
     def _send_ahead(self, _outbox: Outbox, effect: SendFirst | SendAhead) -> None:
         # A lineage row that passed needs no event: the next `sync` is of it.
         if isinstance(effect.message, DeniedNames):
-            self._denied += effect.message.names
-            lease = self.machine.held_lease()
-            if lease is None or not lease.names:
-                self._end_as("denied")
-                self._queue_close(CloseCode.UNAUTHENTICATED, "")
-            else:
+            self._denied = (*self._denied, *effect.message.names)
+            if not self._holds_nothing():
                 self._renew_at = trio.current_time()  # which tells it, and has beats go on
+
+    def _holds_nothing(self) -> bool:
+        """End the stream if no name is left that may be read (P-SSE-8); tell whether it was."""
+        lease = self.machine.held_lease()
+        if lease is not None and lease.names:
+            return False
+        self._end_as("denied")
+        self._queue_close(CloseCode.UNAUTHENTICATED, "")
+        return True
 
     def _failed_request(self, error: Error) -> None:
         if error.code == Rewound.code and self._to_list:

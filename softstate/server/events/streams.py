@@ -45,6 +45,7 @@ class Streams:
         self._sockets = sockets
         self._over = over
         self._jitter = jitter
+        self._times = StreamTimes(parts.config.sync_ms / 1000, jitter.uniform)
 
     def open(self, wire: Wire, asked: StreamRequest, head: bytes, name: str, since: float) -> Overloaded | None:
         """Have a stream take the place of a connection that speaks HTTP, from the head of its reply on.
@@ -55,10 +56,9 @@ class Streams:
         if self.count >= config.streams_max:
             message = f"{self.count} streams are open here already, the limit (streams_max) is {config.streams_max}"
             return Overloaded(message, retry_ms=RETRY_MS)
-        uniform = self._jitter.uniform
-        times = StreamTimes(config.stream_s * uniform(1 - LIFE_JITTER, 1 + LIFE_JITTER), config.sync_ms / 1000, uniform)
+        life_s = config.stream_s * self._times.uniform(1 - LIFE_JITTER, 1 + LIFE_JITTER)
         measured = MeasuredRequest(self._parts.handshakes, since)
-        stream = EventStream(self._parts, wire, measured, self._ended, asked, times)
+        stream = EventStream(self._parts, wire, measured, self._ended, asked, self._times, life_s)
         self.count += 1
         self._per_address.enter(network_of(asked.presented.address))  # the peer before it is counted out
         wire.peer = stream

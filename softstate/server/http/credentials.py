@@ -10,7 +10,7 @@ from softstate.auth.answers import Standing
 from softstate.auth.identity import Why, not_to_publish, refused
 from softstate.auth.lasting import CREDENTIALS_S_MIN
 from softstate.auth.narrowing import narrowed
-from softstate.auth.presented import Presented
+from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.auth.rules import Action
 from softstate.errors import Denied, Unauthenticated, Unavailable
 from softstate.server.auth.gate import NodeGate
@@ -52,7 +52,9 @@ def presented(gate: NodeGate, request: Request) -> Presented:
 
 def presented_by(gate: NodeGate, request: Request) -> Presented:
     """Return what a session is to present for a request that was judged, and its client's address."""
-    return Presented(address=request.address) if gate.open else presented(gate, request)
+    if not gate.open:
+        return presented(gate, request)
+    return Presented(address=request.address) if request.address else NOTHING_PRESENTED
 
 
 def identify(gate: NodeGate, request: Request) -> None:
