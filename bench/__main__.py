@@ -30,6 +30,7 @@ from bench.speed.reads import reads
 from bench.speed.recovery.recovery import recovery
 from bench.speed.sessions import sessions
 from bench.speed.stalled import stalled
+from bench.speed.streams import streams
 from bench.speed.sustained import sustained as publish_without_rest
 from bench.speed.tls import tls
 from bench.speed.turns import turns
@@ -165,6 +166,12 @@ def turns_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - fr
 def sessions_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure the cost of holding, opening and renewing sessions, beside bare trio-websocket."""
     return measuring.show(sessions(measuring))
+
+
+@app.command(name="streams")
+def streams_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure streams of events and polls that are held, beside WebSockets and plain polls."""
+    return measuring.show(streams(measuring))
 
 
 @app.command(name="churn")
