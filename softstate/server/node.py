@@ -222,6 +222,7 @@ class Node:
             **self.access.statistics(),
             **self.admission.statistics(),
             "greeting": self.http.greeting,
+            "streams": self.streams.count,
             "beats": self.beats.due,
             "beat_ms": self.beats.shortest_ms,
             "accepting": int(self.pump.accepting),
