@@ -10,7 +10,9 @@ from softstate.server import ServerConfig
 from softstate.testing import PromiseBroken, World
 from softstate.testing.event_reader import StreamReader
 from softstate.testing.network.holding_relay import HoldingRelay
+from softstate.testing.simulation import schedule as schedules
 from softstate.testing.simulation.checked_run import run_checked
+from softstate.testing.simulation.schedule import draw_schedule, run_schedule
 from softstate.testing.trace import AgeSampled, ChangeDelivered, ResetDelivered
 from tests.kit.simulation_rig import churn
 
@@ -113,3 +115,20 @@ def test_both_clocks_may_be_wrong_by_one_per_cent(listening: float, node: float)
         await churn(world, 300, 3.0)
 
     run_checked(7, scenario, nodes=1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_random_schedules_no_listener_is_told_an_age_that_is_too_young(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = schedules._play
+
+    async def with_listeners(world: World, pace: Any, schedule: Any) -> None:
+        proxy = await relay(world)
+        await world.listener("direct", "t/", "single")
+        await world.listener("relayed", "t/", "single", urls=[proxy.url, world.nodes["n2"].url])
+        await play(world, pace, schedule)
+
+    monkeypatch.setattr(schedules, "_play", with_listeners)
+    outcome = run_schedule(seed, draw_schedule(seed))
+    assert outcome.error is None, f"seed {seed}: {outcome.error}"
