@@ -10,6 +10,9 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from softstate.auth.revocations import subject_topic
+from softstate.store.base import Write
+from softstate.wire import encode_value
 from softstate.wire.codec.events import EVENT_STREAM
 from tests.kit.event_client import EventClient
 from tests.kit.memory_node import memory_node, request
@@ -328,3 +331,31 @@ async def test_the_end_of_the_credentials_is_that_of_the_stream(autojump_clock: 
         client = await EventClient(running, "a", Authorization="Bearer t").open()
         assert await client.to_end() == "denied"
         assert trio.current_time() < until + 1
+
+
+async def test_a_revocation_ends_a_stream_ahead_of_what_comes_with_it(autojump_clock: MockClock) -> None:
+    rules = rules_of(u=["a"], other=["a"])
+    async with memory_node(parts={"authority": rules}) as running:
+        client = await (await EventClient(running, "a", Authorization="Bearer token-u").open()).read()
+        other = await (await EventClient(running, "a", Authorization="Bearer token-other").open()).read()
+        revoked = Write(subject_topic("issuer", "u"), encode_value({}))
+        await running.node.access.writes.publish_all([revoked, Write("a", encode_value("secret"))])
+        assert await client.to_end() == "denied"
+        assert client.values == {}
+        assert (await other.read()).values == {"a": "secret"}
+        assert (await running.ask("GET", "/v1/events?topic=a", Authorization="Bearer token-u")).status == 401
+
+
+async def test_a_poll_that_is_held_ends_with_a_revocation(autojump_clock: MockClock) -> None:
+    async with memory_node(parts={"authority": rules_of(u=["a"])}) as running:
+        answers: list[int] = []
+
+        async def poll() -> None:
+            body = {"topics": {"a": 0}, "wait_ms": 20_000}
+            answers.append((await running.ask("POST", "/v1/poll", body, Authorization="Bearer token-u")).status)
+
+        running.nursery.start_soon(poll)
+        await trio.sleep(1)
+        await running.set(subject_topic("issuer", "u"), {})
+        await trio.sleep(1)
+        assert answers == [401]

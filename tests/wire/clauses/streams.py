@@ -42,5 +42,6 @@ STREAMS: dict[str, tuple[str, ...]] = {
         "server/events/test_stream.py::test_who_may_read_nothing_of_it_gets_no_stream",
         "server/events/test_stream.py::test_names_that_are_lost_are_told_within_a_renewal",
         "server/events/test_stream.py::test_the_end_of_the_credentials_is_that_of_the_stream",
+        "server/events/test_stream.py::test_a_revocation_ends_a_stream_ahead_of_what_comes_with_it",
     ),
 }
