@@ -8,6 +8,7 @@ peer can cause.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -168,6 +169,12 @@ class HttpPeer(HttpChannel):
             self.counted = None
         self._request = self._operation = self._asker = None
         self._context.left()
+
+    def on_hang_up(self, call: Callable[[], None] | None) -> bool:
+        """See `HttpChannel.on_hang_up`. One whose request is held does not wait for the node any more."""
+        if call is not None:
+            self._greeted()
+        return super().on_hang_up(call)
 
     def _greeted(self) -> None:
         if self._greeting:

@@ -125,6 +125,7 @@ async def test_many_that_wait_for_one_topic_are_all_answered(autojump_clock: Moc
             running.nursery.start_soon(one)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert holds(running) == 50
+        assert running.node.http.greeting == 0, "they do not wait for the node, and shut nobody out"
         await running.set("a", 2)
         while len(answers) < 50:
             await trio.sleep(0.01)
