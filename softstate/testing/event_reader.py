@@ -78,7 +78,8 @@ class StreamReader:
 
     `values` are the newest states by topic, with their versions; those that were deleted since the last `sync` are
     among `deleted`. `news` are all changes, in order, and None for a reset; its owner may empty it. `ended` is the
-    reason of the last `gone`, and `resets` counts how often the history was another one.
+    reason of the last `gone`, and `resets` counts how often the history was another one. The age is not that of
+    topics that are `unreadable`.
     """
 
     names: tuple[str, ...]
@@ -88,6 +89,7 @@ class StreamReader:
     ended: str | None = None
     resets: int = 0
     denied: list[str] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
     events: list[StreamEvent] = field(default_factory=list)
     next_ms: int = 0
     _parser: EventParser = field(default_factory=EventParser)
@@ -132,6 +134,7 @@ class StreamReader:
                 case "reset":
                     self.values.clear()
                     self.deleted.clear()
+                    self.unreadable.clear()
                     self.news.append(None)
                     self.resets += 1
                     self._asof, self._listing, self._listed = -math.inf, True, set()
@@ -146,16 +149,21 @@ class StreamReader:
                 self._delete(topic, version)
             elif "value" in change:
                 self.deleted.pop(topic, None)
+                self.unreadable.discard(topic)
                 self.values[topic] = version, change["value"]
                 self.news.append(Change(topic, version, change["value"]))
+            else:
+                self.unreadable.add(topic)
 
     def _delete(self, topic: str, version: int) -> None:
         self.values.pop(topic, None)
+        self.unreadable.discard(topic)
         self.deleted[topic] = version
         self.news.append(Change(topic, version, deleted=True))
 
     def _synced(self, told: dict[str, Any], position: str, now: float) -> None:
         self.denied += told.get("denied", ())
+        self.unreadable.update(told.get("unreadable", ()))
         swept = list(told.get("compacted", ()))
         if self._listing:
             swept += self.names

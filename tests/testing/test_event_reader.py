@@ -94,6 +94,15 @@ def test_a_reset_forgets_all() -> None:
     assert reader.values == {"p/b": (2, "b")}
 
 
+def test_a_damaged_topic_has_no_age_until_a_change_of_it_comes() -> None:
+    reader = opened("p/")
+    told = json.dumps({"topic": "p/a", "version": 4, "unknown": True}).encode()
+    reader.feed(b"data: %b\n\n" % told + sync(4, 5_000, unreadable=["p/b"]), 100.2)
+    assert reader.unreadable == {"p/a", "p/b"}
+    reader.feed(change("p/a", 5, "mended") + change("p/b", 6, deleted=True), 100.3)
+    assert reader.unreadable == set()
+
+
 def test_older_versions_do_not_replace_newer_ones() -> None:
     reader = opened("a")
     reader.feed(change("a", 5, "new") + change("a", 4, "old"), 100.1)

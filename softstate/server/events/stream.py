@@ -43,7 +43,7 @@ from softstate.wire.event_stream import (
 )
 from softstate.wire.messages import DeniedNames, Error, Hello, Renew, Renewed, Revoked, ServerBye, Subscribe, Subscribed
 from softstate.wire.push import PushBatch
-from softstate.wire.subscription_digest import digest_text
+from softstate.wire.subscription_digest import MASK, digest_text, name_hash
 from softstate.wire.websocket import FrameReader
 
 RECEIVE_BYTES = 4 * 1024
@@ -70,8 +70,8 @@ class EventStream(Connection):
     """The shell of the session of one stream, from the answer to its request until the connection ends."""
 
     __slots__ = (
-        "_asked_at", "_denied", "_ends_at", "_farewell", "_ignored", "_lists", "_renew_at", "_request", "_sync_due",
-        "_synced", "_times", "_to_list", "_unlisted", "_unreadable",
+        "_asked_at", "_count", "_denied", "_digest", "_ends_at", "_farewell", "_ignored", "_lists", "_renew_at",
+        "_request", "_sync_due", "_synced", "_times", "_to_list", "_unlisted", "_unreadable",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +96,8 @@ class EventStream(Connection):
         self._denied: Sequence[str] = ()
         self._unreadable: Sequence[str] = ()
         self._unlisted: Sequence[str] = ()
+        # The set that its client was told of: the lease must hold no other, or a `sync` would lie (P-REN-8).
+        self._digest = self._count = 0
         self._to_list = False
         self._lists = 0
         self._ignored = 0
@@ -239,13 +241,20 @@ class EventStream(Connection):
             self._denied = (*self._denied, *message.denied)
             if message.denied and self._holds_nothing():
                 return
+            self._digest, self._count = int(message.digest, 16), message.count
             events.append(self._sync(message.position, message.lag_ms, message.compacted))
             self._request = _LISTED  # it is not listed again: 1 KiB less a stream
         outbox.reply(b"".join(events), droppable=True)
 
     def _renewed_at(self, outbox: Outbox, renewed: Renewed) -> None:
-        due = self._denied or trio.current_time() >= self._sync_due
-        if renewed.store == "ok" and renewed.match and due:
+        now = trio.current_time()
+        due = self._denied or now >= self._sync_due
+        if not renewed.match and self._renew_at <= now:
+            return  # names left the lease while it was under way: it is renewed again
+        if not renewed.match:
+            self._end_as("renew")  # it goes on from what it was told last, with all of its names
+            self._queue_close(CloseCode.DRAINING, "")
+        elif renewed.store == "ok" and due:
             outbox.reply(self._sync(renewed.position, renewed.lag_ms), droppable=True)
 
     def _sync(self, position: Position, lag_ms: int, compacted: Sequence[str] = ()) -> bytes:
@@ -260,7 +269,10 @@ class EventStream(Connection):
     def _send_ahead(self, _outbox: Outbox, effect: SendFirst | SendAhead) -> None:
         # A lineage row that passed needs no event: the next `sync` is of it.
         if isinstance(effect.message, DeniedNames):
-            self._denied = (*self._denied, *effect.message.names)
+            names = effect.message.names
+            self._denied = (*self._denied, *names)
+            self._digest = (self._digest - sum(map(name_hash, names))) & MASK
+            self._count -= len(names)
             if not self._holds_nothing():
                 self._renew_at = trio.current_time()  # which tells it, and has beats go on
 
@@ -311,7 +323,7 @@ class EventStream(Connection):
         self._renew_at = now + renew_ms(round(lease.ttl_s * 1000)) / 1000
         self._asked_at = self._parts.now()
         machine.passed(self._parts.hub.position.revision)
-        renewal = Renew(0, digest_text(lease.digest), lease.count)
+        renewal = Renew(0, digest_text(self._digest), self._count)
         self.carry_out(machine.received(renewal, self._asked_at))
 
     def carry_out(self, effects: Sequence[Effect]) -> None:

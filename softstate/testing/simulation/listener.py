@@ -102,5 +102,13 @@ class SimListener:
         """Record its age and all it knows."""
         known = [(topic, version, False) for topic, (version, _) in self.reader.values.items()]
         known += [(topic, version, True) for topic, version in self.reader.deleted.items()]
-        sample = AgeSampled(trio.current_time(), self.name, 1, self.age(), "streaming", tuple(sorted(known)))
+        sample = AgeSampled(
+            trio.current_time(),
+            self.name,
+            1,
+            self.age(),
+            "streaming",
+            tuple(sorted(known)),
+            tuple(sorted(self.reader.unreadable)),
+        )
         self._environment.trace.add(sample)

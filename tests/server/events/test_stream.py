@@ -359,3 +359,17 @@ async def test_a_poll_that_is_held_ends_with_a_revocation(autojump_clock: MockCl
         await running.set(subject_topic("issuer", "u"), {})
         await trio.sleep(1)
         assert answers == [401]
+
+
+async def test_a_lease_that_lost_a_name_certifies_nothing_and_the_stream_goes_on_anew(
+    autojump_clock: MockClock,
+) -> None:
+    async with memory_node() as running:
+        client = await (await EventClient(running, "a", "b").open()).read()
+        (lease,) = running.node.leases.all()
+        running.node.leases.remove(lease, ["b"])
+        before = len(client.reader.events)
+        await running.set("b", 1)
+        assert await client.to_end() == "renew"
+        assert "sync" not in client.kinds[before:]
+        assert (await (await client.open()).read()).values == {"b": 1}
