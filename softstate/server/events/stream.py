@@ -241,7 +241,9 @@ class EventStream(Connection):
             self._denied = (*self._denied, *message.denied)
             if message.denied and self._holds_nothing():
                 return
-            self._digest, self._count = int(message.digest, 16), message.count
+            # Not those of the answer: they are the lease's, which may have lost a name meanwhile.
+            asked = len(self._request.topics) + len(self._request.prefixes)
+            self._digest, self._count = self.machine.agreed or 0, asked - len(set(message.denied))
             events.append(self._sync(message.position, message.lag_ms, message.compacted))
             self._request = _LISTED  # it is not listed again: 1 KiB less a stream
         outbox.reply(b"".join(events), droppable=True)

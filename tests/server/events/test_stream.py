@@ -373,3 +373,24 @@ async def test_a_lease_that_lost_a_name_certifies_nothing_and_the_stream_goes_on
         assert await client.to_end() == "renew"
         assert "sync" not in client.kinds[before:]
         assert (await (await client.open()).read()).values == {"b": 1}
+
+
+async def test_a_name_that_is_lost_while_it_is_listed_is_found_too(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with memory_node() as running:
+        reads = running.node.access.reads
+        submit = reads.submit
+
+        def lose(*asked: Any) -> Any:
+            for lease in running.node.leases.all():
+                running.node.leases.remove(lease, ["b"])
+            return submit(*asked)
+
+        monkeypatch.setattr(reads, "submit", lose)
+        client = await (await EventClient(running, "a", "b").open()).read()
+        monkeypatch.setattr(reads, "submit", submit)
+        await running.set("b", 1)
+        listed = client.kinds.count("sync")
+        assert await client.to_end() == "renew"
+        assert client.kinds.count("sync") == listed
