@@ -1,6 +1,7 @@
 """The events of a stream that are no changes: what a client needs to state its age, and to go on elsewhere (P-SSE).
 
-An `id` comes with positions alone, and with data: one browser takes the id of an event without data, another does not.
+An `id` comes with positions that were reached alone, and with data: one browser takes the id of an event without data,
+another does not.
 """
 
 from __future__ import annotations
@@ -54,9 +55,11 @@ def sync_event(position: Position, synced: Synced) -> bytes:
 
 
 def reset_event(position: Position) -> bytes:
-    """Write that the history is another one: a full listing follows."""
-    told = msgspec.json.encode({"position": position})
-    return b"event: reset\nid: %b\ndata: %b\n\n" % (str(position).encode(), told)
+    """Write that the history is another one: a full listing follows.
+
+    The empty id has a client that is cut off before the end of that begin anew, instead of going on from here.
+    """
+    return b"event: reset\nid:\ndata: %b\n\n" % msgspec.json.encode({"position": position})
 
 
 def gone_event(gone: Gone, wait_ms: int) -> bytes:

@@ -90,7 +90,7 @@ def test_a_reset_forgets_all() -> None:
     reader = opened("p/")
     reader.feed(change("p/a", 9, "a") + sync(9, 5_000), 100.2)
     reader.feed(reset_event(Position("e", "m", 3)) + change("p/b", 2, "b"), 101.0)
-    assert (reader.resets, reader.last_id, reader.age_s(101.0)) == (1, "e.m.3", math.inf)
+    assert (reader.resets, reader.last_id, reader.age_s(101.0)) == (1, "", math.inf)
     assert reader.values == {"p/b": (2, "b")}
 
 
@@ -113,3 +113,14 @@ def test_the_end_tells_when_to_come_back() -> None:
     reader = opened("a")
     reader.feed(gone_event(Gone("slow_consumer", 5_000, 5_000), 7_123), 101.0)
     assert (reader.ended, reader.retry_ms) == ("slow_consumer", 7_123)
+
+
+def test_a_stream_that_ends_behind_a_reset_is_followed_by_a_listing() -> None:
+    reader = opened("p/")
+    reader.feed(change("p/a", 9, "a") + sync(9, 5_000) + reset_event(Position("e", "m", 3)), 101.0)
+    reader.asked(120.0)
+    assert reader.last_id == ""
+    reader.feed(
+        open_event(6_000, 1) + change("p/b", 2, "b") + sync_event(Position("e", "m", 3), Synced(6_000, 1)), 121.0
+    )
+    assert (reader.values, reader.last_id) == ({"p/b": (2, "b")}, "e.m.3")

@@ -24,6 +24,7 @@ STREAMS: dict[str, tuple[str, ...]] = {
     "P-SSE-4": (
         "server/events/test_stream.py::test_nothing_that_changes_is_told_within_ten_seconds",
         "server/events/test_stream.py::test_ids_come_with_positions_alone",
+        "testing/test_event_reader.py::test_a_stream_that_ends_behind_a_reset_is_followed_by_a_listing",
         "server/events/test_stream.py::test_while_the_store_is_down_the_path_lives_and_ages_grow",
         "server/events/test_stream.py::test_a_lease_that_lost_a_name_certifies_nothing_and_the_stream_goes_on_anew",
     ),
