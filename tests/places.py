@@ -43,6 +43,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/store/sqlite/test_killed.py": ("processes",),
     "tests/store/sqlite/test_removed_log.py": ("processes",),
     "tests/testing": (),
+    "tests/web": ("processes",),
 }
 """The markers of a folder or file and all that is in it; the longest name that fits holds."""
 

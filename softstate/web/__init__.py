@@ -1,0 +1,1 @@
+"""The client for browsers and Node.js: plain ES modules, which every node serves."""
