@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -59,11 +60,11 @@ class JsMachine:
         return answers
 
 
-def evaluate(folder: Path, imports: str, function: str, argument: Any) -> Any:
+def evaluate(folder: Path, imports: str, function: str, argument: Any, flags: Sequence[str] = ()) -> Any:
     """Call a function in Node.js, with modules of a folder; return what it returns. Both are as JSON has them."""
     text = f"{imports}\nconst made = await ({function})({json.dumps(argument)});\nconsole.log(JSON.stringify(made));"
     text = text.replace('from "./', f'from "{folder.as_uri()}/')
-    command = [node_js(), "--input-type=module", "--eval", text]
+    command = [node_js(), *flags, "--no-warnings", "--input-type=module", "--eval", text]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)

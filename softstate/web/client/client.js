@@ -1,0 +1,337 @@
+/** The client as a page sees it: it talks to an engine, in a worker or beside it, and keeps what that delivers. */
+
+import { SoftstateError } from "../machine/errors.js";
+import { checkName, covered } from "../machine/names.js";
+import { Clock } from "./clock.js";
+import { Updates } from "./updates.js";
+import { pack, unpack } from "./wrapped.js";
+
+/** The least that passes here while 1 s passes on the clock of a worker: each may be wrong by 1 %. */
+const RATE = 0.98;
+const KEY_CHARS_MAX = 128;
+const TOKEN = /^[\x20-\x7e]{1,8192}$/;
+
+/**
+ * @typedef {import("../machine/core.js").Mode} Mode
+ * @typedef {import("../machine/errors.js").Position} Position
+ * @typedef {{rejected: string | null, attempt: number}} TokenRequest why a token is wanted: the check that refused the
+ *   last one (null: none, or it ends soon), and how often it was asked since a node took one
+ * @typedef {(request: TokenRequest) => Promise<string | null>} TokenFunction
+ * @typedef {{expect?: number, key?: string}} PublishOptions
+ */
+
+/** @param {unknown} expect */
+function checkExpect(expect) {
+  if (expect === undefined || (Number.isSafeInteger(expect) && /** @type {number} */ (expect) >= 0)) return;
+  throw new SoftstateError("invalid", `expect must be a version, an integer of at least 0, not ${String(expect)}`);
+}
+
+/** @param {unknown} key */
+function checkKey(key) {
+  if (key === undefined || (typeof key === "string" && key.length > 0 && key.length <= KEY_CHARS_MAX)) return;
+  throw new SoftstateError("invalid", `key must be text of 1 to ${KEY_CHARS_MAX} characters`);
+}
+
+/**
+ * A client of one or more nodes of one store; `connect` makes these. It listens as an EventTarget: `mode` whenever its
+ * mode changes, `error` when it has ended for good.
+ */
+export class Client extends EventTarget {
+  /**
+   * @param {any} options of the machine
+   * @param {TokenFunction | null} provider
+   * @param {number} maxAge what is young enough for `read`, if that does not say
+   * @param {Clock} [clock]
+   */
+  constructor(options, provider, maxAge, clock = new Clock()) {
+    super();
+    this._options = options;
+    this._provider = provider;
+    this._maxAge = maxAge;
+    this._clock = clock;
+    /** @type {any} */
+    this._port = null;
+    /** @type {any[]} */
+    this._unsent = [];
+    /** @type {Map<number, Updates>} */
+    this._handles = new Map();
+    /** @type {Map<number, {resolve(version: number): void, reject(error: SoftstateError): void}>} */
+    this._publishes = new Map();
+    this._numbers = 0;
+    /** @type {Map<number, number>} when each acknowledgement was sent, by this page's clock */
+    this._sent = new Map();
+    this._lock = "";
+    /** @type {Mode} */
+    this._mode = "connecting";
+    /** @type {Position | null} */
+    this._position = null;
+    this._because = "";
+    /** @type {SoftstateError | null} */
+    this._lastError = null;
+    /** @type {SoftstateError | null} */
+    this._end = null;
+    /** @type {() => void} */
+    this.onclose = () => {};
+  }
+
+  // State
+
+  /** connecting, syncing, live, suspect, polling, offline, stopped or closed. */
+  get mode() {
+    return this._mode;
+  }
+
+  /** The newest point of the store's history that the client has heard of. */
+  get position() {
+    return this._position;
+  }
+
+  /** The newest error of a node that waiting does not mend; the client goes on all the same, if it can. */
+  get lastError() {
+    return this._lastError;
+  }
+
+  /** Why the last attempt failed that failed, in words; empty if none has. */
+  get because() {
+    return this._because;
+  }
+
+  // Following topics
+
+  /**
+   * Follow topics ("orders/42") and prefixes ("prices/", or "/" for everything) until the handle is closed.
+   *
+   * The last argument may be `{narrow: true}`: of a prefix that may be read in part only, what may be read takes its
+   * place. Throws `invalid` for a malformed name.
+   * @param {...(string | {narrow?: boolean})} names
+   * @returns {Updates}
+   */
+  subscribe(...names) {
+    const last = names[names.length - 1];
+    const { narrow = false } = typeof last === "object" && last !== null ? last : {};
+    const wanted = (typeof last === "string" ? names : names.slice(0, -1)).map((name) => checkName(name, "a name", true));
+    if (!wanted.length) throw new SoftstateError("invalid", "subscribe needs at least one topic or prefix");
+    if (this._end) throw this._end;
+    const id = ++this._numbers;
+    const close = () => {
+      this._handles.delete(id);
+      this._post({ type: "unsubscribe", id });
+    };
+    const updates = new Updates(wanted, narrow, () => this._clock.now(), close);
+    this._handles.set(id, updates);
+    this._post({ type: "subscribe", id, names: wanted, narrow });
+    return updates;
+  }
+
+  /**
+   * Return what is known of a topic that a subscription covers, if it is surely no older than `maxAge` seconds: no I/O,
+   * at once. `value` is undefined, and `version` 0, if there is no such topic. Throws `stale`, whose `age` tells how old
+   * what is known may be.
+   * @param {string} topic
+   * @param {{maxAge?: number}} [options]
+   * @returns {{value: any, version: number, age: number}}
+   */
+  read(topic, { maxAge = this._maxAge } = {}) {
+    checkName(topic, "topic");
+    const now = this._clock.now();
+    /** @type {Updates | null} */
+    let best = null;
+    for (const updates of this._handles.values()) {
+      if (!covered(new Set(updates.names), topic) || updates.unreadable.includes(topic)) continue;
+      if (!best || updates.age < best.age) best = updates;
+    }
+    const age = best ? best.age : Infinity;
+    if (best && age <= maxAge) return { value: best.get(topic)?.value, version: best.get(topic)?.version ?? 0, age };
+    const known = age < Infinity ? `what is known of it may be ${(now - (now - age)).toFixed(1)} s old` : "nothing proves it";
+    const what = best ? known : "no subscription covers it: subscribe to it";
+    const error = new SoftstateError("stale", `'${topic}' is not known as of the last ${maxAge} s: ${what}`);
+    error.age = age;
+    throw error;
+  }
+
+  // Publishing
+
+  /**
+   * Set a topic's value; resolves to its version once it is durable. With `expect`, only if the topic is at that version
+   * now (0: if it does not exist). It is sent again until there is an answer.
+   *
+   * Rejects with `conflict` (`current` has the version that won), `invalid`, `too_large`, `denied`, `overloaded`,
+   * `outcome_unknown` (it may have been applied: read the topic) or `client_closed`.
+   * @param {string} topic
+   * @param {any} value null, boolean, number, bigint of 64 bits, text, Uint8Array, lists and plain objects of these
+   * @param {PublishOptions} [options]
+   * @returns {Promise<number>}
+   */
+  async publish(topic, value, options = {}) {
+    if (value === undefined) throw new SoftstateError("invalid", "value is undefined: publish null, or delete the topic");
+    return this._publish(topic, value, false, options);
+  }
+
+  /**
+   * Delete a topic; resolves to the version of its tombstone, 0 if there was nothing to delete.
+   * @param {string} topic
+   * @param {PublishOptions} [options]
+   * @returns {Promise<number>}
+   */
+  async delete(topic, options = {}) {
+    return this._publish(topic, null, true, options);
+  }
+
+  /**
+   * @param {string} topic
+   * @param {any} value
+   * @param {boolean} deleted
+   * @param {PublishOptions} options
+   * @returns {Promise<number>}
+   */
+  _publish(topic, value, deleted, { expect, key }) {
+    checkName(topic, "topic");
+    checkExpect(expect);
+    checkKey(key);
+    if (this._end) throw this._end;
+    const ticket = ++this._numbers;
+    return new Promise((resolve, reject) => {
+      this._publishes.set(ticket, { resolve, reject });
+      try {
+        this._post({ type: "publish", ticket, topic, value, deleted, expect: expect ?? null, key: key ?? null });
+      } catch (error) {
+        this._publishes.delete(ticket);
+        reject(new SoftstateError("invalid", `value cannot be published: ${/** @type {Error} */ (error).message}`));
+      }
+    });
+  }
+
+  /** Close the client: its subscriptions end, and what was not published yet is rejected. */
+  close() {
+    if (this._mode === "closed") return;
+    this._post({ type: "close" });
+    this._over("closed", new SoftstateError("client_closed", "the client was closed; what it had sent may be applied"));
+    this.onclose();
+  }
+
+  // The engine's side
+
+  /**
+   * Talk to an engine by a port from now on.
+   * @param {any} port
+   * @param {string} lock the name of a lock that this page holds, empty if it cannot
+   */
+  attach(port, lock) {
+    this._port = port;
+    this._lock = lock;
+    const unsent = this._unsent.splice(0);
+    port.onmessage = (/** @type {any} */ { data }) => this._read(data);
+    this._open();
+    for (const message of unsent) port.postMessage(message);
+  }
+
+  /** @param {string} type "jumped" or "online" */
+  tell(type) {
+    this._port?.postMessage({ type });
+  }
+
+  _open() {
+    this._sent.clear();
+    this._sent.set(0, this._clock.now());
+    this._port.postMessage({ type: "open", options: this._options, lock: this._lock, provider: !!this._provider });
+  }
+
+  /** @param {any} message */
+  _post(message) {
+    if (this._port) this._port.postMessage(message);
+    else this._unsent.push(message);
+  }
+
+  /** @param {any} message */
+  _read(message) {
+    if (this._end) return;
+    switch (message.type) {
+      case "update":
+        return this._update(message);
+      case "outcome": {
+        const waits = this._publishes.get(message.ticket);
+        this._publishes.delete(message.ticket);
+        if (message.error) waits?.reject(unpack(message.error));
+        else waits?.resolve(message.version);
+        return;
+      }
+      case "token":
+        return void this._giveToken(message);
+      case "stopped":
+        return this._over("stopped", unpack(message.error));
+      case "gone":
+        return this._again();
+    }
+  }
+
+  /** The engine has forgotten this tab, which took nothing for too long: attach again. */
+  _again() {
+    this._open();
+    for (const [id, updates] of this._handles) {
+      this._post({ type: "subscribe", id, names: updates.names, narrow: updates._inbox.narrow });
+    }
+    const text = "this page was frozen while it was in flight: it may have been applied; read the topic";
+    for (const { reject } of this._publishes.values()) reject(new SoftstateError("outcome_unknown", text));
+    this._publishes.clear();
+  }
+
+  /** @param {any} message */
+  _update({ seq, anchor: [anchorSeq, anchorClock], clock, mode, position, error, because, handles }) {
+    const now = this._clock.now();
+    const sent = this._sent.get(anchorSeq);
+    for (const each of this._sent.keys()) if (each < anchorSeq) this._sent.delete(each);
+    this._sent.set(seq, now);
+    this._position = position;
+    this._because = because;
+    this._lastError = error && unpack(error);
+    this._setMode(mode);
+    const passed = clock - anchorClock;
+    const reading = sent === undefined ? -Infinity : sent + (passed >= 0 ? RATE * passed : passed);
+    for (const { id, events, age, unreadable } of handles) {
+      const updates = this._handles.get(id);
+      if (!updates) continue;
+      const asof = age === null ? null : reading - age;
+      updates.feed(events, asof !== null && asof > now ? null : asof, unreadable); // in the future: a clock is broken
+    }
+    this._port.postMessage({ type: "ack", seq });
+  }
+
+  /** @param {Mode} mode */
+  _setMode(mode) {
+    if (mode === this._mode) return;
+    this._mode = mode;
+    this.dispatchEvent(new CustomEvent("mode", { detail: mode }));
+  }
+
+  /**
+   * @param {Mode} mode
+   * @param {SoftstateError} error
+   */
+  _over(mode, error) {
+    this._end = error;
+    for (const updates of this._handles.values()) updates.end(error);
+    for (const { reject } of this._publishes.values()) reject(error);
+    this._publishes.clear();
+    this._setMode(mode);
+    if (mode === "stopped") this.dispatchEvent(new CustomEvent("error", { detail: error }));
+  }
+
+  /** @param {{number: number} & TokenRequest} message */
+  async _giveToken({ number, rejected, attempt }) {
+    const answer = (/** @type {any} */ fields) => this._port.postMessage({ type: "token", number, ...fields });
+    const failed = (/** @type {string} */ text) => answer({ error: pack(new SoftstateError("unavailable", text)) });
+    try {
+      const token = await this._provider?.({ rejected, attempt });
+      if (token == null) {
+        const none = new SoftstateError("denied", "the token function gives no token any more");
+        answer({ error: pack(none), final: true });
+      } else if (typeof token === "string" && TOKEN.test(token)) {
+        answer({ token });
+      } else {
+        failed("the token function gave no token: that is text of 1 to 8192 printable ASCII characters");
+      }
+    } catch (error) {
+      failed(`the token function failed: ${/** @type {Error} */ (error)?.name}`); // its text may hold a secret
+    }
+  }
+}

@@ -1,0 +1,220 @@
+/** `connect`: reads what an application gives, and finds the best place for the machine to run. */
+
+import { SoftstateError } from "../machine/errors.js";
+import { sha256 } from "../machine/digest.js";
+import { utf8 } from "../machine/names.js";
+import { clients } from "./age_element.js";
+import { Client } from "./client.js";
+
+const NAME_CHARS_MAX = 128;
+const DURATION_MS_MAX = 7 * 24 * 3_600_000;
+/** How long a worker may take to answer, before the machine runs elsewhere. */
+const READY_MS = 5000;
+/** The time between two beats that a client asks for. */
+const BEAT_MS = 1000;
+
+/**
+ * @typedef {object} ConnectOptions
+ * @property {number} [maxAge] seconds: how old what is known may be for `read`, if that does not say
+ * @property {string | import("./client.js").TokenFunction} [token] credentials, or an async function that fetches them
+ * @property {string} [principal] whose the tokens of that function are; tabs with the same one share a connection
+ * @property {string} [name] what nodes call this client in their logs
+ * @property {boolean} [push] false: poll only
+ * @property {number} [ttlMs] the longest lease to ask for
+ * @property {"shared" | "dedicated" | "page"} [worker] where the machine may run at best; by default the first of these
+ *   that there is
+ * @property {string | URL} [workerUrl] where `softstate-worker.js` is, if not beside this module
+ * @property {any} [WebSocket] the class of WebSockets, for Node.js below 22
+ * @property {typeof fetch} [fetch]
+ */
+
+const page = /** @type {any} */ (globalThis);
+
+/** @param {string} text */
+const wrong = (text) => new SoftstateError("invalid", text);
+
+/**
+ * Read a node's URL: ws, wss, http or https. Returns its normal form, which begins with ws.
+ * @param {unknown} text
+ * @returns {string}
+ */
+export function nodeUrl(text) {
+  if (typeof text !== "string" && !(text instanceof URL)) throw wrong("urls must be text, or a list of texts");
+  const url = URL.canParse(text, page.location?.href) ? new URL(text, page.location?.href) : null;
+  if (!url || !/^(ws|http)s?:$/.test(url.protocol)) throw wrong(`'${text}' must begin with ws://, wss://, http:// or https://`);
+  if (url.username || url.password) throw wrong(`the URL of '${url.host}' must not hold credentials: give them as token`);
+  if (url.search || url.hash) throw wrong(`'${text}' must not have a query or a fragment`);
+  const path = url.pathname.replace(/\/+$/, "");
+  if (/(^|\/)v1(\/ws)?$/.test(path)) throw wrong(`'${text}' must be the base URL of the node: leave out the part from /v1 on`);
+  return `${url.protocol.replace("http", "ws")}//${url.host}${path}`;
+}
+
+/**
+ * @param {ConnectOptions} options
+ * @returns {void}
+ */
+function check({ maxAge, token, name, push, ttlMs, worker, principal }) {
+  if (maxAge !== undefined && !(typeof maxAge === "number" && maxAge > 0)) {
+    throw wrong(`maxAge must be a number of seconds above 0, not ${String(maxAge)}`);
+  }
+  if (token !== undefined && typeof token !== "function" && !/^[\x20-\x7e]{1,8192}$/.test(String(token))) {
+    throw wrong("token must be text of 1 to 8192 printable ASCII characters, or an async function that returns it");
+  }
+  for (const [field, text] of Object.entries({ name, principal })) {
+    if (text !== undefined && (typeof text !== "string" || text.length > NAME_CHARS_MAX)) {
+      throw wrong(`${field} must be text of at most ${NAME_CHARS_MAX} characters`);
+    }
+  }
+  if (push !== undefined && typeof push !== "boolean") throw wrong("push must be true or false");
+  if (ttlMs !== undefined && !(Number.isInteger(ttlMs) && ttlMs > 0 && ttlMs <= DURATION_MS_MAX)) {
+    throw wrong(`ttlMs must be a whole number from 1 to ${DURATION_MS_MAX}, not ${String(ttlMs)}`);
+  }
+  if (worker !== undefined && !["shared", "dedicated", "page"].includes(worker)) {
+    throw wrong(`worker must be 'shared', 'dedicated' or 'page', not '${worker}'`);
+  }
+}
+
+/**
+ * Connect to one or several nodes of one store; without `urls`, to the node that the page came from.
+ *
+ * It returns at once, and never fails because a node does: `client.mode` tells how it stands, `client.because` why.
+ * Throws `invalid` for an argument that it cannot use.
+ * @param {string | URL | (string | URL)[]} [urls]
+ * @param {ConnectOptions} [options]
+ * @returns {Client}
+ */
+export function connect(urls, options = {}) {
+  if (urls === undefined && !page.location) throw wrong("there is no page, so say which node: connect('ws://127.0.0.1:8700')");
+  const given = [urls ?? page.location.origin].flat();
+  if (!given.length) throw wrong("urls must name at least one node");
+  check(options);
+  const { maxAge = Infinity, token, principal = "", name = "", push = true, ttlMs = null } = options;
+  const provider = typeof token === "function" ? token : null;
+  const settings = {
+    urls: given.map(nodeUrl),
+    push,
+    name,
+    token: typeof token === "string" ? token : null,
+    provider: !!provider,
+    ttl_ms: ttlMs,
+    beat_ms: Math.max(Math.min(BEAT_MS, Math.floor(maxAge * 500)), 1),
+  };
+  const client = new Client(settings, provider, maxAge);
+  clients.push(client);
+  void place(client, settings, principal, options);
+  return client;
+}
+
+/**
+ * Find a place for the machine, and attach the client to it.
+ * @param {Client} client
+ * @param {any} settings
+ * @param {string} principal
+ * @param {ConnectOptions} options
+ */
+async function place(client, settings, principal, { worker = "shared", workerUrl, WebSocket, fetch }) {
+  const url = new URL(workerUrl ?? "./softstate-worker.js", import.meta.url);
+  const own = page.location && url.origin === page.location.origin;
+  const { lock, release } = holdLock();
+  /** @type {any} */
+  let port = null;
+  let shared = false;
+  if (worker === "shared" && own && page.SharedWorker) {
+    const key = sha256(utf8(JSON.stringify([settings, principal]))).join();
+    port = await ready(() => new SharedWorker(url, { type: "module", name: `softstate ${key}` }), (each) => each.port);
+    shared = !!port;
+  }
+  if (!port && worker !== "page" && page.Worker && page.document) port = await ready(() => dedicated(url, own), (each) => each);
+  let stop = () => {};
+  if (port) {
+    stop = () => port.terminate?.();
+  } else {
+    const { Engine } = await import(/* @vite-ignore */ url.href);
+    const [one, other] = pair();
+    new Engine({ WebSocket, fetch }).attach(other);
+    port = one;
+  }
+  const leave = listen(client, shared);
+  client.onclose = () => {
+    clients.splice(clients.indexOf(client), 1);
+    leave();
+    release();
+    setTimeout(stop, 1000); // what it says goodbye with is still under way
+  };
+  client.attach(port, shared ? lock : "");
+  if (client.mode === "closed") client.onclose();
+}
+
+/**
+ * @param {URL} url
+ * @param {boolean} own whether it is of this page's origin: else a worker of this page's own has to import it
+ */
+function dedicated(url, own) {
+  if (own) return new Worker(url, { type: "module" });
+  const text = `import ${JSON.stringify(url.href)};`;
+  return new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })), { type: "module" });
+}
+
+/**
+ * Start a worker; resolves to its port, or to null if it does not begin.
+ * @param {() => any} start
+ * @param {(worker: any) => any} portOf
+ * @returns {Promise<any>}
+ */
+function ready(start, portOf) {
+  return new Promise((resolve) => {
+    try {
+      const worker = start();
+      const port = portOf(worker);
+      worker.onerror = () => resolve(null);
+      setTimeout(() => resolve(null), READY_MS);
+      port.onmessage = () => resolve(port); // its first message says that it is ready
+    } catch {
+      resolve(null); // a page may not start workers: by its policy, or in private windows
+    }
+  });
+}
+
+/** Two ends of a channel within this page: what is posted at one arrives at the other, later. */
+export function pair() {
+  /** @type {any[]} */
+  const ends = [0, 1].map((at) => ({
+    onmessage: null,
+    /** @param {any} data */
+    postMessage: (data) => queueMicrotask(() => ends[1 - at].onmessage?.({ data })),
+  }));
+  return ends;
+}
+
+/** Hold a lock for as long as this page lives: a worker hears of its end by getting it. */
+function holdLock() {
+  const name = `softstate ${Array.from(crypto.getRandomValues(new Uint32Array(4))).join()}`;
+  let release = () => {};
+  const held = new Promise((resolve) => (release = () => resolve(undefined)));
+  const { locks } = page.navigator ?? {};
+  if (!locks || !page.document) return { lock: "", release };
+  void locks.request(name, () => held);
+  return { lock: name, release };
+}
+
+/**
+ * Tell the engine what becomes of the page; returns how to stop.
+ * @param {Client} client
+ * @param {boolean} shared whether the machine lives on while this page is frozen
+ */
+function listen(client, shared) {
+  if (!page.document) return () => {};
+  const jumped = () => client.tell("jumped");
+  /** @type {[EventTarget, string, (event: any) => void][]} */
+  const heard = [
+    [page, "online", () => client.tell("online")],
+    [page, "pageshow", (event) => event.persisted && jumped()],
+    [page.document, "resume", jumped],
+    [page.document, "visibilitychange", () => !shared && page.document.visibilityState === "visible" && jumped()],
+    [page, "pagehide", (event) => !event.persisted && client.tell("close")],
+  ];
+  for (const [target, type, listener] of heard) target.addEventListener(type, listener);
+  return () => {
+    for (const [target, type, listener] of heard) target.removeEventListener(type, listener);
+  };
+}

@@ -1,0 +1,16 @@
+/** The entry of the worker: a SharedWorker serves each tab by a port, a dedicated one its page by itself. */
+
+import { Engine } from "./engine.js";
+
+export { Engine };
+export { Machine } from "../machine/machine.js";
+export { Random } from "../machine/backoff.js";
+
+const scope = /** @type {any} */ (globalThis);
+
+if (typeof scope.SharedWorkerGlobalScope === "function" && scope instanceof scope.SharedWorkerGlobalScope) {
+  const engine = new Engine();
+  scope.onconnect = (/** @type {any} */ { ports }) => engine.attach(ports[0]);
+} else if (typeof scope.DedicatedWorkerGlobalScope === "function" && scope instanceof scope.DedicatedWorkerGlobalScope) {
+  new Engine().attach(scope);
+}

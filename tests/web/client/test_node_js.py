@@ -1,0 +1,131 @@
+"""The client in Node.js against a real node: what it is handed, what it publishes, and what it says of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.node_js import WEB, evaluate
+from tests.kit.processes import Server
+
+USE = "use null, booleans, numbers, BigInt, text, Uint8Array, lists and plain objects"
+CONNECT = 'import { connect } from "./softstate.js";'
+SOCKETS = ["--experimental-websocket"]
+"""Node.js 20 has WebSocket behind this; later versions take it for nothing."""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("node"), store="memory:").start()
+    yield server
+    server.kill()
+
+
+def _run(text: str, argument: Any, *, sockets: bool = True) -> Any:
+    return evaluate(WEB, CONNECT, text, argument, flags=SOCKETS if sockets else [])
+
+
+@pytest.mark.parametrize("sockets", [True, False])
+def test_a_value_comes_as_it_was_published(node: Server, sockets: bool) -> None:
+    text = """async ([url, topic]) => {
+      const client = connect(url);
+      const value = { big: 2n ** 63n - 1n, bytes: new Uint8Array([0, 255]), half: 0.5, "": null, big_float: 1e300 };
+      const version = await client.publish(topic, value);
+      const orders = client.subscribe(topic);
+      for await (const change of orders) {
+        await orders.fresh();
+        const { big, bytes, half, big_float } = change.value;
+        const known = client.read(topic, { maxAge: 60 });
+        client.close();
+        const values = [String(big), [...bytes], half, big_float];
+        return [change.topic, change.version === version, values, known.version === version, known.age >= 0];
+      }
+    }"""
+    topic = f"values/{sockets}"
+    found = _run(text, [node.http, topic], sockets=sockets)
+    assert found == [topic, True, [str(2**63 - 1), [0, 255], 0.5, 1e300], True, True]
+    assert node.request("GET", f"/v1/topics/{topic}")[1]["big"] == 2**63 - 1
+
+
+def test_errors_say_what_happened_and_what_to_do(node: Server) -> None:
+    text = """async ([url]) => {
+      const client = connect(url);
+      const told = [];
+      const tell = async (call) => {
+        try { await call(); told.push(null); } catch (error) { told.push([error.code, error.message]); }
+      };
+      await client.publish("errors/a", 1);
+      await tell(() => client.publish("errors/a", 2, { expect: 1 }));
+      await tell(() => client.publish("errors/a", new Map()));
+      await tell(() => client.publish("errors/a", { deep: [NaN] }));
+      await tell(() => client.publish("errors//a", 1));
+      await tell(() => client.publish("errors/a", undefined));
+      await tell(() => client.publish("errors/a", 1, { expect: -1 }));
+      await tell(() => client.subscribe());
+      await tell(() => client.read("errors/a"));
+      await tell(() => connect("ftp://a"));
+      await tell(() => connect("ws://a/v1/ws"));
+      await tell(() => connect(url, { maxAge: 0 }));
+      client.close();
+      await tell(() => client.subscribe("a"));
+      return told;
+    }"""
+    conflict, *told = _run(text, [node.http])
+    assert conflict[0] == "conflict"
+    assert "read it, then decide again" in conflict[1]
+    assert told == [
+        ["invalid", f"value cannot be published: {USE}"],
+        ["invalid", "value.deep[0] is NaN: publish a finite number, or null"],
+        ["invalid", "topic must not begin or end with '/', nor hold an empty, '.' or '..' segment: 'errors//a'"],
+        ["invalid", "value is undefined: publish null, or delete the topic"],
+        ["invalid", "expect must be a version, an integer of at least 0, not -1"],
+        ["invalid", "subscribe needs at least one topic or prefix"],
+        ["stale", "'errors/a' is not known as of the last Infinity s: no subscription covers it: subscribe to it"],
+        ["invalid", "'ftp://a' must begin with ws://, wss://, http:// or https://"],
+        ["invalid", "'ws://a/v1/ws' must be the base URL of the node: leave out the part from /v1 on"],
+        ["invalid", "maxAge must be a number of seconds above 0, not 0"],
+        ["client_closed", "the client was closed; what it had sent may be applied"],
+    ]  # fmt: skip
+
+
+def test_a_client_goes_on_when_its_node_was_killed(tmp_path: Path) -> None:
+    server = Server(tmp_path).start()
+    other = Server(tmp_path, store=server.store).start()
+    text = """async ([urls, topic]) => {
+      const client = connect(urls);
+      const handle = client.subscribe(topic);
+      await client.publish(topic, 1);
+      const seen = [];
+      for await (const change of handle) {
+        seen.push(change.value);
+        if (change.value === 2) break;
+        const first = await fetch(`${urls[0]}/v1/whoami`).catch(() => null);
+        if (first) process.kill(PID, "SIGKILL");
+        await client.publish(topic, 2);
+      }
+      client.close();
+      return seen;
+    }"""
+    assert server.process is not None
+    try:
+        found = _run(text.replace("PID", str(server.process.pid)), [[server.http, other.http], "orders/1"])
+    finally:
+        server.kill()
+        other.kill()
+    assert found == [1, 2]
+
+
+def test_a_place_without_a_node_is_told(tmp_path: Path) -> None:
+    text = """async ([url]) => {
+      const client = connect(url, { push: false });
+      const handle = client.subscribe("a");
+      while (!client.because) await new Promise((resolve) => handle._waiting.push(resolve));
+      client.close();
+      return client.because;
+    }"""
+    server = Server(tmp_path, store="memory:").start()
+    server.kill()
+    assert "cannot be reached" in _run(text, [server.http])
