@@ -60,7 +60,9 @@ from softstate.server.http.topic_routes import (
     publish_batch,
     put_topic,
 )
+from softstate.server.http.web_routes import web_file
 from softstate.server.http1 import Refused, Reply
+from softstate.web import WEB_PATHS
 from softstate.wire.levels import LEVEL, LEVEL_HEADER
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
@@ -264,6 +266,8 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
     "/healthz": {"GET": Operation(now=healthz, strict=False, public=True)},
     "/readyz": {"GET": Operation(now=readyz, strict=False, public=True)},
     "/metrics": {"GET": Operation(now=metrics, admin=True)},
+    # A page may put a version behind the path of a script.
+    **{path: {"GET": Operation(now=web_file, strict=False, public=True)} for path in WEB_PATHS},
 }
 """Every route: its methods, and the parameters and the body of each with their types and limits (P-HTTP-13)."""
 
@@ -453,9 +457,9 @@ def with_common_headers(context: HttpContext, request: Request, reply: Reply, *,
     An answer without a read, such as most errors, carries the hub's position, which certifies nothing. Those without
     good credentials are not told how much is published here, and, without `position`, nobody is.
     """
-    if not request.path.startswith("/v1/"):
-        return reply.with_headers(NOT_STORED, VARIES)
     names = {name for name, _ in reply.headers}
+    if not request.path.startswith("/v1/"):
+        return reply.with_headers(*(() if "Cache-Control" in names else (NOT_STORED,)), VARIES)
     without = reply.status == 401 or not position or "Softstate-Position" in names
     positions = () if without else position_headers(context.hub.position)
     stored = () if "Cache-Control" in names else (NOT_STORED,)

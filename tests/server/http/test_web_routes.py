@@ -1,0 +1,61 @@
+"""The browser client as a node serves it: whole or packed, asked for again by its tag, for pages that may have it."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from softstate.web import WEB_PATHS
+from tests.kit.fake_node import FakeNode
+from tests.kit.node_js import WEB
+
+PAGE = "http://good.example"
+
+
+@pytest.mark.parametrize("path", WEB_PATHS)
+async def test_each_file_is_served_as_it_is(path: str) -> None:
+    answer = await FakeNode().ask("GET", path)
+    assert answer.status == 200
+    assert answer.body == (WEB / path[1:]).read_bytes()
+    assert answer["content-type"] == ("text/plain" if path.endswith(".ts") else "text/javascript") + "; charset=utf-8"
+    assert answer["cache-control"] == "no-cache"
+    assert "content-encoding" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("accepts", "packed"),
+    [("gzip", True), ("br, gzip;q=0.5", True), ("deflate,GZIP", True), ("gzip;q=0", False), ("br", False), ("", False)],
+)
+async def test_it_is_packed_for_those_who_unpack_it(accepts: str, packed: bool) -> None:
+    answer = await FakeNode().ask("GET", "/softstate.js", Accept_Encoding=accepts)
+    assert ("content-encoding" in answer.headers) == packed
+    body = gzip.decompress(answer.body) if packed else answer.body
+    assert body == (WEB / "softstate.js").read_bytes()
+
+
+@pytest.mark.parametrize("accepts", ["gzip", "br"])
+async def test_it_is_not_sent_again_while_it_is_the_same(accepts: str) -> None:
+    node = FakeNode()
+    tag = (await node.ask("GET", "/softstate-worker.js", Accept_Encoding=accepts))["etag"]
+    again = await node.ask("GET", "/softstate-worker.js", Accept_Encoding=accepts, If_None_Match=tag)
+    assert (again.status, again.body, again["etag"]) == (304, b"", tag)
+    other = await node.ask("GET", "/softstate-worker.js", Accept_Encoding=accepts, If_None_Match='"0"')
+    assert other.status == 200
+
+
+async def test_a_form_has_a_tag_of_its_own() -> None:
+    node = FakeNode()
+    tags = [(await node.ask("GET", "/softstate.js", Accept_Encoding=each))["etag"] for each in ("", "gzip")]
+    assert len(set(tags)) == 2
+
+
+async def test_pages_of_an_allowed_origin_may_have_it_and_others_may_not() -> None:
+    node = FakeNode(origins=(PAGE,))
+    allowed = await node.ask("GET", "/softstate.js", Origin=PAGE)
+    assert (allowed.status, allowed["access-control-allow-origin"]) == (200, PAGE)
+    assert (await node.ask("GET", "/softstate.js", Origin="http://bad.example")).status == 403
+
+
+async def test_a_page_may_put_a_version_behind_its_path() -> None:
+    assert (await FakeNode().ask("GET", "/softstate.js?v=3")).status == 200
