@@ -3451,6 +3451,7 @@ const LOOK_MS = 1000;
 const LATE_S = 3;
 const WHY_MS = 2000;
 const RETRY_AFTER_S_MAX = 3600;
+const WAIT_LEVEL = 2;
 const UNSENT = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"];
 const http = (url) => url.replace(/^ws/, "http");
 function randomId() {
@@ -3469,6 +3470,7 @@ this._perform = perform;
 this._advanced = advanced;
 this._connections = new Map();
 this._requests = new Map();
+this._levels = new Map();
 this.because = "";
 this._timer = null;
 this._closed = false;
@@ -3517,7 +3519,7 @@ this._connections.get(action.conn)?.socket.close(1000);
 this._connections.delete(action.conn);
 return;
 case "send_poll":
-return this._request(action, "/v1/poll", { ...action.message, op: undefined }, (body) => ({
+return this._request(action, "/v1/poll", this._fit(action.url, action.message), (body) => ({
 event: "poll_answered",
 request: action.request,
 message: fill({ ...body, op: "polled" }),
@@ -3551,6 +3553,7 @@ socket.onmessage = ( { data }) => {
 if (!present()) return;
 try {
 const message = fill(parse(typeof data === "string" ? data : new TextDecoder().decode(data)));
+if (message?.op === "welcome") this._levels.set(url, message.level ?? 0);
 if (message) this.handle({ event: "arrived", conn, message });
 } catch (error) {
 if (!(error instanceof SoftstateError || error instanceof SyntaxError)) throw error;
@@ -3598,6 +3601,10 @@ if (!this._connections.delete(conn)) return;
 this.because = `${url} takes no WebSocket: ${event.reason}`;
 this.handle(event);
 }
+_fit(url, { op: _, wait_ms, ...body }) {
+const knows = (this._levels.get(url) ?? 0) >= WAIT_LEVEL;
+return knows && wait_ms !== undefined ? { ...body, wait_ms } : body;
+}
 _ask(url, { headers = {}, ...init }) {
 const { token } = this._cell;
 const authorization = token === null ? {} : { Authorization: `Bearer ${token}` };
@@ -3613,17 +3620,19 @@ body: stringify(body),
 headers: { "Content-Type": "application/json" },
 signal: controller.signal,
 };
-void this._answerOf(`${http(url)}${path}`, init, request, answer).then((event) => {
+void this._answerOf(url, path, init, request, answer).then((event) => {
 if (this._requests.get(request) !== controller) return;
 this._requests.delete(request);
 if (event.reason) this.because = event.reason;
 this.handle(event);
 });
 }
-async _answerOf(url, init, request, answer) {
+async _answerOf(node, path, init, request, answer) {
 const failed = { event: "request_failed", request };
+const url = http(node) + path;
 try {
 const reply = await this._ask(url, init);
+this._levels.set(node, Number(reply.headers.get("Softstate-Level")) || 0);
 if (reply.ok) return answer(parse(await reply.text()));
 const { error, reason } = await failureOf(reply);
 return { ...failed, reason, error };

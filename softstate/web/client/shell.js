@@ -18,6 +18,8 @@ const LATE_S = 3;
 const WHY_MS = 2000;
 /** Longest Retry-After that is believed. */
 const RETRY_AFTER_S_MAX = 3600;
+/** From this level of the protocol on, nodes hold polls. */
+const WAIT_LEVEL = 2;
 /** Errors of Node.js that say that no connection came to be. A browser never says so. */
 const UNSENT = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"];
 
@@ -52,6 +54,8 @@ export class Shell {
     this._connections = new Map();
     /** @type {Map<number, AbortController>} */
     this._requests = new Map();
+    /** @type {Map<string, number>} the level of the protocol that each URL told last (P-WIRE-10) */
+    this._levels = new Map();
     /** Why the last attempt of anything failed, for people. */
     this.because = "";
     /** @type {any} */
@@ -117,7 +121,7 @@ export class Shell {
         this._connections.delete(action.conn);
         return;
       case "send_poll":
-        return this._request(action, "/v1/poll", { ...action.message, op: undefined }, (body) => ({
+        return this._request(action, "/v1/poll", this._fit(action.url, action.message), (body) => ({
           event: "poll_answered",
           request: action.request,
           message: fill({ ...body, op: "polled" }),
@@ -158,6 +162,7 @@ export class Shell {
       if (!present()) return;
       try {
         const message = fill(parse(typeof data === "string" ? data : new TextDecoder().decode(data)));
+        if (message?.op === "welcome") this._levels.set(url, message.level ?? 0);
         if (message) this.handle({ event: "arrived", conn, message });
       } catch (error) {
         if (!(error instanceof SoftstateError || error instanceof SyntaxError)) throw error;
@@ -227,6 +232,16 @@ export class Shell {
   // HTTP
 
   /**
+   * Leave out of a poll what the node at a URL may not know: it would refuse it.
+   * @param {string} url
+   * @param {any} message
+   */
+  _fit(url, { op: _, wait_ms, ...body }) {
+    const knows = (this._levels.get(url) ?? 0) >= WAIT_LEVEL;
+    return knows && wait_ms !== undefined ? { ...body, wait_ms } : body;
+  }
+
+  /**
    * @param {string} url
    * @param {any} init
    */
@@ -252,7 +267,7 @@ export class Shell {
       headers: { "Content-Type": "application/json" },
       signal: controller.signal,
     };
-    void this._answerOf(`${http(url)}${path}`, init, request, answer).then((event) => {
+    void this._answerOf(url, path, init, request, answer).then((event) => {
       if (this._requests.get(request) !== controller) return;
       this._requests.delete(request);
       if (event.reason) this.because = event.reason;
@@ -261,16 +276,19 @@ export class Shell {
   }
 
   /**
-   * @param {string} url
+   * @param {string} node
+   * @param {string} path
    * @param {any} init
    * @param {number} request
    * @param {(body: any) => import("../machine/core.js").MachineEvent} answer
    * @returns {Promise<import("../machine/core.js").MachineEvent>}
    */
-  async _answerOf(url, init, request, answer) {
+  async _answerOf(node, path, init, request, answer) {
     const failed = { event: "request_failed", request };
+    const url = http(node) + path;
     try {
       const reply = await this._ask(url, init);
+      this._levels.set(node, Number(reply.headers.get("Softstate-Level")) || 0);
       if (reply.ok) return answer(parse(await reply.text()));
       const { error, reason } = await failureOf(reply);
       return { ...failed, reason, error };

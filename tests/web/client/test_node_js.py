@@ -129,3 +129,26 @@ def test_a_place_without_a_node_is_told(tmp_path: Path) -> None:
     server = Server(tmp_path, store="memory:").start()
     server.kill()
     assert "cannot be reached" in _run(text, [server.http])
+
+
+def test_a_client_without_push_has_its_polls_held(node: Server) -> None:
+    text = """async ([url, topic]) => {
+      const waits = [];
+      let held;
+      const isHeld = new Promise((resolve) => (held = resolve));
+      const recorded = (target, init) => {
+        const wait = init.body && JSON.parse(init.body).wait_ms;
+        waits.push(wait ?? null);
+        if (wait) held();
+        return fetch(target, init);
+      };
+      const client = connect(url, { push: false, fetch: recorded });
+      const handle = client.subscribe(topic);
+      await isHeld;
+      const version = await client.publish(topic, 1);
+      let seen;
+      for await (const change of handle) { seen = change.version; break; }
+      client.close();
+      return [waits[0], seen === version];
+    }"""
+    assert _run(text, [node.http, "held/1"], sockets=False) == [None, True], "wait_ms goes to nodes that told a level"
