@@ -373,7 +373,7 @@ declare class Clock {
     jumped(): boolean;
 }
 /**
- * What a subscription has not taken yet: pending changes, at most one a topic, and what became of the client.
+ * The inbox of a subscription: pending changes, at most one a topic, and what became of the client.
  *
  * A newer change takes the place of the older one of its topic, where it is. So memory is bounded by the number of
  * topics, however slowly the application reads, and however long a tab is frozen.

@@ -22,7 +22,7 @@ const TOKEN_TRY_MS = 5000;
 const TOKEN_MS_MAX = 30_000;
 /** A tab that takes nothing for so long is forgotten; if it lives, it is told, and attaches again. */
 const SILENT_MS_MAX = 600_000;
-/** What may have moved an age. */
+/** Events that may have moved an age. */
 const CERTIFIES = ["beat", "renewed", "subscribed", "polled", "poll_answered", "welcome", "wanted", "unwanted", "jumped"];
 
 class Tab {
@@ -237,7 +237,7 @@ export class Engine {
     asked?.tab.port.postMessage({ type: "outcome", ticket: asked.ticket, ...told });
   }
 
-  // What the machine does
+  // Actions of the machine
 
   /** @param {import("../machine/core.js").Action} action */
   _perform(action) {

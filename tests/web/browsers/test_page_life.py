@@ -1,4 +1,4 @@
-"""What a browser does to pages: it freezes them, and keeps them for the way back. Ages are never too young."""
+"""The life of a page: browsers freeze it, and keep it for the way back. Ages are never too young."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages are built of beside the client: `<soft-age>`, and the hook for React."""
+"""Parts of pages beside the client: `<soft-age>`, and the hook for React."""
 
 from __future__ import annotations
 
