@@ -551,6 +551,7 @@ return this._again();
 }
 }
 _again() {
+this._lock = "";
 this._open();
 for (const [id, updates] of this._handles) {
 this._post({ type: "subscribe", id, names: updates.names, narrow: updates._inbox.narrow });

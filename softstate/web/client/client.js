@@ -266,6 +266,7 @@ export class Client extends EventTarget {
 
   /** The engine has forgotten this tab, which took nothing for too long: attach again. */
   _again() {
+    this._lock = ""; // it may have been lost, and who gets it takes this page for gone
     this._open();
     for (const [id, updates] of this._handles) {
       this._post({ type: "subscribe", id, names: updates.names, narrow: updates._inbox.narrow });

@@ -160,3 +160,28 @@ def test_a_token_that_is_refused_is_fetched_again(browser: Browser, tmp_path: Pa
     assert page.call(text, [OTHER, CI]) == [2, None, "string"]
     page.act("close")
     server.kill()
+
+
+def test_a_page_of_another_origin_runs_a_worker_of_its_own(browser: Browser, node: Server, tmp_path: Path) -> None:
+    other = Server(tmp_path, store="memory:", origin=node.http).start()
+    page = open_tab(browser, node)
+    text = """async (url) => {
+      const started = [];
+      const Real = window.Worker;
+      window.Worker = class extends Real {
+        constructor(target, options) { super(target, options); started.push(String(target).split(":")[0]); }
+      };
+      const { connect } = await import(`${url}/softstate.js`);
+      const client = connect(url);
+      const handle = client.subscribe("far/");
+      const version = await client.publish("far/1", "one");
+      for await (const change of handle) {
+        if (change.version !== version) continue;
+        await handle.fresh(60);
+        client.close();
+        return [started, change.value];
+      }
+    }"""
+    assert page.call(text, other.http) == [["blob"], "one"]
+    page.act("close")
+    other.kill()

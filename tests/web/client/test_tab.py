@@ -1,0 +1,105 @@
+"""A tab of the browser client, talked to as by an engine: ages by its own clock, and a tab that was forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.kit.node_js import WEB, evaluate
+
+IMPORTS = 'import { Client } from "./client/client.js";'
+
+RIG = """
+const at = { now: 100 };
+const client = new Client({}, null, 5, { now: () => at.now });
+const said = [];
+const port = { postMessage: (message) => said.push(message) };
+const handle = client.subscribe("a");
+client.attach(port, "lock");
+let seq = 0;
+const update = (anchor, clock, age, events = []) => {
+  const handles = [{ id: 1, events, age, unreadable: [] }];
+  const state = { mode: "live", position: null, error: null, because: "" };
+  port.onmessage({ data: { type: "update", seq: ++seq, anchor, clock, ...state, handles } });
+};
+const close = (one, other) => Math.abs(one - other) < 1e-9;
+"""
+
+
+def _run(text: str) -> Any:
+    return evaluate(WEB, IMPORTS, f"async () => {{ {RIG} {text} }}", None)
+
+
+def test_an_age_counts_from_what_the_tab_itself_has_sent() -> None:
+    assert _run("""
+      const first = handle.age === Infinity;
+      at.now = 111; // it was attached at 100, and the engine's clock read 7 after that
+      update([0, 7], 17, 2);
+      return [first, close(handle.age, 111 - (100 + 0.98 * 10 - 2))];
+    """) == [True, True]
+
+
+def test_an_update_that_waited_in_a_frozen_tab_is_as_old_as_it_is() -> None:
+    assert _run("""
+      update([0, 7], 7, 0.5);
+      at.now = 108;
+      update([1, 7.1], 8, 0.5, [{ type: "change", topic: "a", version: 1, value: 1, deleted: false }]);
+      return [close(handle.age, 108 - (100 + 0.98 * 0.9 - 0.5)), handle.get("a").value, client.mode];
+    """) == [True, 1, "live"]
+
+
+def test_an_age_of_the_future_counts_for_nothing() -> None:
+    assert _run("""
+      update([0, 7], 7, 0.5);
+      const before = handle.age;
+      update([0, 7], 700, 0);
+      return [before === handle.age, before];
+    """) == [True, 0.5]
+
+
+def test_a_reset_or_a_listing_takes_the_age_back() -> None:
+    assert _run("""
+      update([0, 7], 7, 0.5);
+      update([1, 7], 7, Infinity);
+      const relisted = handle.age;
+      update([2, 7], 7, 0.5);
+      update([3, 7], 7, null, [{ type: "reset", position: null }]);
+      return [relisted === Infinity, handle.age === Infinity, handle.resetCount];
+    """) == [True, True, 1]
+
+
+def test_a_tab_that_was_forgotten_attaches_again() -> None:
+    assert _run("""
+      const published = client.publish("a", 1).catch((error) => error.code);
+      said.length = 0;
+      port.onmessage({ data: { type: "gone" } });
+      return [said.map((each) => each.type), said[0].lock, said[1].names, await published];
+    """) == [["open", "subscribe"], "", ["a"], "outcome_unknown"]
+
+
+def test_read_is_stale_when_nothing_proves_that_it_is_young() -> None:
+    assert _run("""
+      update([0, 7], 7, 0.5, [{ type: "change", topic: "a", version: 3, value: 1, deleted: false }]);
+      const young = client.read("a");
+      at.now += 10;
+      let stale;
+      try { client.read("a"); } catch (error) { stale = [error.code, error.age, error.message]; }
+      return [young.value, young.version, young.age, ...stale];
+    """) == [1, 3, 0.5, "stale", 10.5, "'a' is not known as of the last 5 s: what is known of it may be 10.5 s old"]
+
+
+def test_iterating_throws_what_is_denied_once_and_goes_on_with_the_rest() -> None:
+    assert _run("""
+      const both = client.subscribe("b", "c");
+      const told = [];
+      const deny = { type: "denied", names: ["b"], below: [], silent: false };
+      const set = { type: "change", topic: "c", version: 1, value: 1, deleted: false };
+      both.feed([set, deny], 1, []);
+      for (let i = 0; i < 2; i++) {
+        try {
+          for await (const change of both) { told.push(change.topic); break; }
+        } catch (error) {
+          told.push(error.code);
+        }
+      }
+      return [told, both.names, both.denied];
+    """) == [["denied", "c"], ["c"], ["b"]]
