@@ -528,8 +528,9 @@ inflight_max: 128,
 const EARLY = 0.25;
 const REFUSALS_MAX = 256;
 const NO_NAMES =  ({});
+const FOREIGN = "foreign";
 function bars(error) {
-return error?.code === "denied" && (error.why === "host" || error.why === "origin");
+return error?.code === "denied" && ["host", "origin", FOREIGN].includes(error.why ?? "");
 }
 function causeOf(message) {
 return { retry: asked(message.retry_ms), error: errorOf(message) };
@@ -1994,6 +1995,10 @@ core.mistrusted(url, error);
 if (error?.code === "unauthenticated") {
 core.queue.returned(HTTP, error);
 core.unauthenticated(this._token, error, url);
+} else if (error?.why === FOREIGN) {
+core.refused(url, error);
+core.queue.lost(HTTP);
+this._failed(0);
 } else if (error && bars(error)) {
 this._barred(error);
 } else if (unsent || error?.code === "not_found" || error?.code === "overloaded") {
@@ -3109,6 +3114,7 @@ const ROWS = [
 [["connecting", "polling", "offline", "syncing", "live", "suspect", "stopped"], ["CLOSED"], "closed", ["say_goodbye", "leave", "stop_polling", "settle_closed"]],
 ];
 const DROP_SESSION = 4001;
+const POLLING = ["connecting", "syncing", "suspect", "polling"];
 const TABLE = new Map(
 ROWS.flatMap(([modes, triggers, to, actions]) =>
 modes.flatMap((mode) => triggers.map((trigger) => [`${mode} ${trigger}`, { to, actions }])),
@@ -3222,6 +3228,8 @@ case "publish_requested":
 return this._publish(event);
 case "publish_dropped":
 return this._queue.drop(event.ticket);
+case "fresh_wanted":
+return this._askNow();
 case "forked":
 return core.act(...this._queue.forked());
 case "poll_answered":
@@ -3262,6 +3270,16 @@ if (!credentials.provider || !credentials.isPresent(token)) return;
 if (credentials.refused(token, error)) credentials.fetch();
 else this._fire("TOKEN_FINAL", { error });
 }
+_askNow() {
+const { open } = this._push;
+if (open?.stage === "leased") {
+if (!open.renewing) this._push.renew();
+} else if (this.mode === "offline") {
+this._retries.hurry();
+} else if (POLLING.includes(this.mode)) {
+this._poll.schedule(this._core.now);
+}
+}
 _askFor(added) {
 const core = this._core;
 const excess = core.limits ? this._knowledge.subscriptions.size - core.limits.subscriptions : 0;
@@ -3275,7 +3293,7 @@ if (!added.length) return;
 this._push.subscribe(added);
 if (this.mode === "connecting") ACTIONS.poll_early(this._parts, {});
 else if (this.mode === "offline") this._retries.hurry();
-else if (["syncing", "suspect", "polling"].includes(this.mode)) this._poll.scheduleAgain(core.now);
+else if (POLLING.includes(this.mode)) this._poll.scheduleAgain(core.now);
 }
 _readConnection(event) {
 const { connection } = this._push;
@@ -3296,7 +3314,7 @@ const core = this._core;
 const { open } = this._push;
 if (!unsent) core.reached(connection.url);
 core.mistrusted(connection.url, error);
-if (bars(error)) core.refused(connection.url, error);
+if (bars(error) || error?.code === "unsupported") core.refused(connection.url, error);
 this._push.ended();
 if (open) {
 this._fire("LOST");
@@ -3304,7 +3322,8 @@ this._fire("LOST");
 const text = `the node refuses the connection: ${reason}`;
 this._forbidden(connection, status === 401 ? "unauthenticated" : "denied", text, error?.why);
 } else {
-this._fire("REFUSED", { retry: asked(retry_ms), barred: status === 403 || status === 404, unsent });
+const barred = status === 403 || status === 404 || bars(error);
+this._fire("REFUSED", { retry: asked(retry_ms), barred, unsent });
 }
 }
 _lost(connection, code, reason) {
@@ -3592,7 +3611,6 @@ const blocked = reply.status === 426 || reply.ok;
 const reason = blocked ? "something between here and the node does not pass WebSocket" : error?.message;
 const status = [401, 403, 404].includes(reply.status) ? reply.status : null;
 event = { ...event, reason: reason ?? `HTTP status ${reply.status}`, status, retry_ms, error };
-if (!error && status !== 404) event.status = null;
 } catch (error) {
 event.reason = reasonOf(error);
 event.unsent = isUnsent(error);
@@ -3661,8 +3679,9 @@ const error = errorOf({ ...body, retry_ms: body.retry_ms ?? waits });
 return { error, reason: error.message, retry_ms: error.retryMs };
 }
 const reason = `HTTP status ${status} without an error that softstate knows: a proxy may have answered`;
-const code = status === 429 ? "overloaded" : status === 503 ? "unavailable" : null;
-return { error: code && new SoftstateError(code, reason, { retryMs: waits }), reason, retry_ms: waits };
+const code = { 401: "denied", 403: "denied", 429: "overloaded", 503: "unavailable" }[status];
+const details = { retryMs: waits, why: code === "denied" ? "foreign" : null };
+return { error: code ? new SoftstateError(code, reason, details) : null, reason, retry_ms: waits };
 }
 function pack({ code, message, retryMs, current, position, why }) {
 return { code, message, retryMs, current, position, why };

@@ -219,7 +219,6 @@ export class Shell {
       const reason = blocked ? "something between here and the node does not pass WebSocket" : error?.message;
       const status = [401, 403, 404].includes(reply.status) ? reply.status : null;
       event = { ...event, reason: reason ?? `HTTP status ${reply.status}`, status, retry_ms, error };
-      if (!error && status !== 404) event.status = null; // a proxy in the node's place says nothing of this client
     } catch (error) {
       event.reason = reasonOf(error);
       event.unsent = isUnsent(error);
@@ -325,6 +324,7 @@ async function failureOf(reply) {
     return { error, reason: error.message, retry_ms: error.retryMs };
   }
   const reason = `HTTP status ${status} without an error that softstate knows: a proxy may have answered`;
-  const code = status === 429 ? "overloaded" : status === 503 ? "unavailable" : null;
-  return { error: code && new SoftstateError(code, reason, { retryMs: waits }), reason, retry_ms: waits };
+  const code = { 401: "denied", 403: "denied", 429: "overloaded", 503: "unavailable" }[status];
+  const details = { retryMs: waits, why: code === "denied" ? "foreign" : null };
+  return { error: code ? new SoftstateError(code, reason, details) : null, reason, retry_ms: waits };
 }

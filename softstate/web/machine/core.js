@@ -42,13 +42,16 @@ const EARLY = 0.25;
 const REFUSALS_MAX = 256;
 const NO_NAMES = /** @type {Record<string, string[]>} */ ({});
 
+/** `why` of the error for an answer 401 or 403 that no node gave: a proxy did. */
+export const FOREIGN = "foreign";
+
 /**
  * Tell whether an error bars its URL, as 404 does, instead of stopping the client (P-CLI-6).
  * @param {SoftstateError | null | undefined} error
  * @returns {boolean}
  */
 export function bars(error) {
-  return error?.code === "denied" && (error.why === "host" || error.why === "origin");
+  return error?.code === "denied" && ["host", "origin", FOREIGN].includes(error.why ?? "");
 }
 
 /**

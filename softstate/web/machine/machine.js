@@ -22,6 +22,8 @@ import { ROWS } from "./table.js";
 
 /** Close code that says that the session's token is no longer valid. */
 const DROP_SESSION = 4001;
+/** Modes in which polls are made. */
+const POLLING = ["connecting", "syncing", "suspect", "polling"];
 
 /**
  * @typedef {import("./core.js").Action} Action
@@ -198,6 +200,8 @@ export class Machine {
         return this._publish(event);
       case "publish_dropped":
         return this._queue.drop(event.ticket);
+      case "fresh_wanted":
+        return this._askNow();
       case "forked":
         return core.act(...this._queue.forked());
       case "poll_answered":
@@ -243,6 +247,18 @@ export class Machine {
     else this._fire("TOKEN_FINAL", { error });
   }
 
+  /** Have a node say what is new: by a renewal, if there is a lease, else by a poll. */
+  _askNow() {
+    const { open } = this._push;
+    if (open?.stage === "leased") {
+      if (!open.renewing) this._push.renew();
+    } else if (this.mode === "offline") {
+      this._retries.hurry();
+    } else if (POLLING.includes(this.mode)) {
+      this._poll.schedule(this._core.now);
+    }
+  }
+
   /**
    * Have names that are new in the set answered, as far as the node's limit reaches.
    * @param {string[]} added
@@ -260,7 +276,7 @@ export class Machine {
     this._push.subscribe(added);
     if (this.mode === "connecting") ACTIONS.poll_early(this._parts, {});
     else if (this.mode === "offline") this._retries.hurry();
-    else if (["syncing", "suspect", "polling"].includes(this.mode)) this._poll.scheduleAgain(core.now);
+    else if (POLLING.includes(this.mode)) this._poll.scheduleAgain(core.now);
   }
 
   /** @param {MachineEvent} event */
@@ -288,7 +304,7 @@ export class Machine {
     const { open } = this._push;
     if (!unsent) core.reached(connection.url);
     core.mistrusted(connection.url, error);
-    if (bars(error)) core.refused(connection.url, error);
+    if (bars(error) || error?.code === "unsupported") core.refused(connection.url, error);
     this._push.ended();
     if (open) {
       this._fire("LOST"); // no shell should say so of a connection that it reported as made; it is lost all the same
@@ -296,7 +312,8 @@ export class Machine {
       const text = `the node refuses the connection: ${reason}`;
       this._forbidden(connection, status === 401 ? "unauthenticated" : "denied", text, error?.why);
     } else {
-      this._fire("REFUSED", { retry: asked(retry_ms), barred: status === 403 || status === 404, unsent });
+      const barred = status === 403 || status === 404 || bars(error);
+      this._fire("REFUSED", { retry: asked(retry_ms), barred, unsent });
     }
   }
 

@@ -2,7 +2,7 @@
 
 import { Rotation, asked } from "./backoff.js";
 import { HTTP, RETRIED } from "./publish_queue.js";
-import { bars } from "./core.js";
+import { FOREIGN, bars } from "./core.js";
 
 /** How long a round over all URLs may take; each try gets its part. */
 const ROUND_S_MAX = 5;
@@ -108,6 +108,10 @@ export class PublishPath {
     if (error?.code === "unauthenticated") {
       core.queue.returned(HTTP, error);
       core.unauthenticated(this._token, error, url);
+    } else if (error?.why === FOREIGN) {
+      core.refused(url, error);
+      core.queue.lost(HTTP);
+      this._failed(0);
     } else if (error && bars(error)) {
       this._barred(error);
     } else if (unsent || error?.code === "not_found" || error?.code === "overloaded") {
