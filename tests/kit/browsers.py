@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.kit.engines import missing
+from tests.kit.engines import left_out
 from tests.kit.node_js import node_js
 
 EXECUTABLES = {"chromium": "/usr/lib/chromium/chromium", "firefox": "/usr/bin/firefox-esr"}
@@ -22,7 +22,7 @@ class Browser:
         self.kind = kind
         executable = EXECUTABLES[kind]
         if shutil.which(executable) is None:
-            missing(f"{kind} is not installed")
+            left_out(f"{kind} is not installed")
         driver = Path(__file__).with_name("browsers.js")
         command = [node_js(), str(driver), str(npm), kind, executable, str(profile)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

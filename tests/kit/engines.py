@@ -13,6 +13,11 @@ REQUIRED = "REQUIRE_ENGINES"
 It does not begin with SOFTSTATE_, since `softstate serve` refuses such variables that it does not know."""
 
 
+def left_out(reason: str) -> NoReturn:
+    """Skip a test of what not every machine can have: browsers, Node.js, packages of npm; also where CI runs."""
+    pytest.skip(reason)
+
+
 def missing(reason: str) -> NoReturn:
     """Skip a test for a reason; fail it instead where engines are required."""
     if os.environ.get(REQUIRED):

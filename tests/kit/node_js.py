@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import softstate.web
 from softstate.testing.conformance.client.form import Json
-from tests.kit.engines import missing
+from tests.kit.engines import left_out
 
 WEB = Path(softstate.web.__file__).parent
 
@@ -23,10 +23,10 @@ def node_js() -> str:
     """Return the path of Node.js; skip the test if there is none, or an old one."""
     path = shutil.which("node")
     if path is None:
-        missing("Node.js is not installed")
+        left_out("Node.js is not installed")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
     if int(version.removeprefix("v").split(".")[0]) < VERSION_MIN:
-        missing(f"Node.js {VERSION_MIN} or newer is wanted, this is {version.strip()}")
+        left_out(f"Node.js {VERSION_MIN} or newer is wanted, this is {version.strip()}")
     return path
 
 

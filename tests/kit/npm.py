@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.engines import REQUIRED, missing
+from tests.kit.engines import REQUIRED, left_out
 
 PACKAGES = "NPM_FOLDER"
 """An environment variable that names a folder in which npm has installed the packages already."""
@@ -21,12 +21,12 @@ def npm_folder(tmp: pytest.TempPathFactory, *packages: str) -> Path:
         return Path(given)
     npm = shutil.which("npm")
     if npm is None:
-        missing("npm is not installed")
+        left_out("npm is not installed")
     if not os.environ.get(REQUIRED):
-        missing(f"packages of npm are installed where {REQUIRED} is set, or named by {PACKAGES}")
+        left_out(f"packages of npm are installed where {REQUIRED} is set, or named by {PACKAGES}")
     folder = tmp.mktemp("npm")
     command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *packages]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
     if ended.returncode != 0:
-        missing(f"npm could not install {', '.join(packages)}: {ended.stderr[-500:]}")
+        left_out(f"npm could not install {', '.join(packages)}: {ended.stderr[-500:]}")
     return folder

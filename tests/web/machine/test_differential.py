@@ -21,6 +21,7 @@ from softstate.client.machine.events import (
 from softstate.client.machine.machine import MachineOptions
 from softstate.errors import Denied, Unauthenticated, Unavailable
 from softstate.testing.conformance.client.form import Json
+from softstate.testing.conformance.client.draws import RecordedDraws
 from softstate.testing.conformance.client.recorder import Recorder
 from softstate.wire.messages import Authenticated, Beat, DeniedNames, Error
 from tests.client.machine.test_random_walk import NAMES, _Chaos
@@ -37,7 +38,7 @@ class _Twins:
 
     def __init__(self, js: JsMachine, options: MachineOptions, seed: int) -> None:
         self._js = js
-        self._recorder = Recorder("walk", "", options, seed)
+        self._recorder = Recorder("walk", "", options, RecordedDraws(seed))
         js.ask(self._recorder.trace.header)
 
     def __getattr__(self, name: str) -> Any:
