@@ -34,6 +34,7 @@ PUBLIC_IN_INTERNAL_MODULES = {"softstate.server": ["ServerConfig"]}
 
 NOT_CONSTRUCTED = {
     "Client", "Faults", "MemoryNode", "Receipt", "SimClient", "SimConnection", "SimNetwork", "SimNode", "SimStream",
+    "StreamListener",
     "SyncClient", "Updates", "World",
 }  # fmt: skip
 """Classes that a function or another class makes, as their docstrings say: their constructors are internal."""

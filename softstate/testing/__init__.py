@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from softstate.testing.simulation.client import SimClient
     from softstate.testing.simulation.clocks import SimClock
     from softstate.testing.simulation.faults import Faults
+    from softstate.testing.simulation.listener import StreamListener
     from softstate.testing.simulation.node import SimNode
     from softstate.testing.simulation.world import ScenarioTimeout, World, run_world
     from softstate.testing.trace import Trace, TraceEvent
@@ -58,6 +59,7 @@ __all__ = [
     "SimStream",
     "Stage",
     "StoreCheck",
+    "StreamListener",
     "Trace",
     "TraceEvent",
     "Violation",
@@ -89,6 +91,7 @@ __getattr__ = later(
         "SimListener": "network.stream",
         "SimNetwork": "network.network",
         "SimNode": "simulation.node",
+        "StreamListener": "simulation.listener",
         "SimStream": "network.stream",
         "Trace": "trace",
         "TraceEvent": "trace",

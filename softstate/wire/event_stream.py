@@ -57,7 +57,7 @@ def sync_event(position: Position, synced: Synced) -> bytes:
 def reset_event(position: Position) -> bytes:
     """Write that the history is another one: a full listing follows.
 
-    The empty id has a client that is cut off before the end of that begin anew, instead of going on from here.
+    The empty id has a client that is cut off before the end of that begin again, instead of going on from here.
     """
     return b"event: reset\nid:\ndata: %b\n\n" % msgspec.json.encode({"position": position})
 

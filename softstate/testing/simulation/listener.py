@@ -24,7 +24,7 @@ SILENCE_S = 25.0
 
 
 @final
-class SimListener:
+class StreamListener:
     """Follows names by streams, one after the other, from each of its `urls` in turn, until the world ends."""
 
     def __init__(self, environment: Environment, name: str, names: Sequence[str], urls: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ from softstate.testing.simulation.environment import Environment
 from softstate.testing.simulation.faults import Faults
 from softstate.testing.simulation.freezer import Freezer
 from softstate.testing.simulation.issuer import TOKEN_S, SimIssuer
-from softstate.testing.simulation.listener import SimListener
+from softstate.testing.simulation.listener import StreamListener
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.simulation.signed_issuer import RULES_S, SignedIssuer
 from softstate.testing.trace import MessageWritten, Trace
@@ -102,7 +102,7 @@ class World:
             self.seeds, self.trace, nursery, freezer, self.network, self.disk, self.issuer, self.callout
         )
         self.clients: dict[str, SimClient] = {}
-        self.listeners: dict[str, SimListener] = {}
+        self.listeners: dict[str, StreamListener] = {}
         self.nodes: dict[str, SimNode] = {}
         config = config or ServerConfig()
         names = [f"n{number}" for number in range(1, nodes + 1)]
@@ -175,11 +175,11 @@ class World:
 
     async def listener(
         self, name: str, *names: str, nodes: Sequence[str] | None = None, urls: Sequence[str] = ()
-    ) -> SimListener:
+    ) -> StreamListener:
         """Start a client of streams that follows `names`, on a host of its own; as in `client`."""
         assert name not in self.listeners, f"the world has a listener {name} already"
         urls = urls or [self.nodes[node].url for node in (nodes or self.nodes)]
-        listener = self.listeners[name] = SimListener(self._environment, name, names, urls)
+        listener = self.listeners[name] = StreamListener(self._environment, name, names, urls)
         listener.start()
         await wait_all_tasks_blocked()
         return listener
@@ -211,7 +211,7 @@ class World:
 
     def sample(self) -> None:
         """Record the state of every node and client that is not frozen. Best called after `settled`."""
-        places: list[SimNode | SimClient | SimListener]
+        places: list[SimNode | SimClient | StreamListener]
         places = [*self.nodes.values(), *self.clients.values(), *self.listeners.values()]
         for place in places:
             if place.name not in self.freezer:

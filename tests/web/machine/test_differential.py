@@ -20,8 +20,8 @@ from softstate.client.machine.events import (
 )
 from softstate.client.machine.machine import MachineOptions
 from softstate.errors import Denied, Unauthenticated, Unavailable
-from softstate.testing.conformance.client.form import Json
 from softstate.testing.conformance.client.draws import RecordedDraws
+from softstate.testing.conformance.client.form import Json
 from softstate.testing.conformance.client.recorder import Recorder
 from softstate.wire.messages import Authenticated, Beat, DeniedNames, Error
 from tests.client.machine.test_random_walk import NAMES, _Chaos

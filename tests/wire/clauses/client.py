@@ -15,7 +15,7 @@ CLIENT: dict[str, tuple[str, ...]] = {
     ),
     "P-CLI-3": (
         "client/shell/test_clock.py::test_the_system_clock_runs_during_suspend",
-        "client/shell/test_clock.py::test_clocks_of_different_rates_never_add_up_to_a_jump",
+        "client/test_jumps.py::test_clocks_of_different_rates_never_add_up_to_a_jump",
         "client/shell/test_shell.py::test_a_host_that_slept_is_noticed_in_every_mode",
         "client/api/test_suspend.py::test_a_poll_that_fell_due_in_sleep_is_sent_within_a_second",
     ),
