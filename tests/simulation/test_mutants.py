@@ -45,7 +45,7 @@ IN_RANDOM_WORLDS: list[tuple[Mutate, int, str]] = [
     (certified_applied, 797, "S1"),  # 4,344
     (mutants.hub_moves_ahead, 5, "S7"),
     (mutants.own_commits_close_gaps, 3, "S5"),  # 1,936
-    (no_sweep, 41, "S5"),
+    (no_sweep, 73, "S5"),
     (mutants.connections_survive_a_rewind, 10, "S9"),
     (mutants.only_the_highest_is_compared, 150_115, "S9"),
 ]

@@ -34,20 +34,23 @@ class ServiceManager:
     def __init__(self, address: str = "", watchdog_s: float | None = None) -> None:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self.watchdog_s = watchdog_s if address else None
+        self._serves = trio.Event()
 
     def ready(self, status: str) -> None:
         """Tell that the service is there for its clients, and what to show of it."""
         self._tell("READY=1", f"STATUS={visible(status)[:STATUS_CHARACTERS_MAX]}")
+        self._serves.set()
 
     def stopping(self) -> None:
         """Tell that the service drains: it ends by itself."""
         self._tell("STOPPING=1", "STATUS=drains: clients are sent elsewhere")
 
     async def prove_life(self) -> None:
-        """Tell again and again that the loop turns, until cancelled."""
+        """Tell again and again that the loop turns, from `ready` on, until cancelled."""
         if self.watchdog_s is None:
             await trio.sleep_forever()
         else:
+            await self._serves.wait()
             while True:
                 self._tell("WATCHDOG=1")
                 await trio.sleep(self.watchdog_s / TIMES_PER_LIMIT)

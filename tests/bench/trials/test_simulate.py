@@ -22,8 +22,8 @@ def test_worlds_are_run_and_counted() -> None:
 
 def test_a_failure_is_reported_with_its_seed_and_the_faults_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = tuple(draw_schedule(1))
-    monkeypatch.setattr(trial, "run_seed", lambda seed: Outcome(seed, schedule, error="S1 broken"))
-    monkeypatch.setattr(trial, "minimise", lambda outcome: [outcome.schedule[2]])
+    monkeypatch.setattr(trial, "run_seed", lambda seed, *, permissions: Outcome(seed, schedule, error="S1 broken"))
+    monkeypatch.setattr(trial, "minimise", lambda outcome, *, permissions: [outcome.schedule[2]])
     report = simulate(5, processes=1)
     assert not report.ok
     assert "seed 0: S1 broken" in str(report)

@@ -48,7 +48,11 @@ async def test_signs_of_life_come_twice_within_the_limit(
     manager_socket: tuple[socket.socket, str], autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
     listening, address = manager_socket
-    nursery.start_soon(ServiceManager(address, watchdog_s=30.0).prove_life)
+    manager = ServiceManager(address, watchdog_s=30.0)
+    nursery.start_soon(manager.prove_life)
+    await trio.sleep(100.0)
+    manager.ready("serves")
+    assert heard(listening)[0] == "READY=1", "it takes any time to start"
     for _ in range(3):
         await trio.testing.wait_all_tasks_blocked()
         assert heard(listening) == ["WATCHDOG=1"]
