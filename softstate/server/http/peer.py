@@ -261,7 +261,7 @@ class HttpPeer(HttpChannel):
         request, operation = self._request, self._operation
         assert request is not None
         assert operation is not None
-        request.body = body
+        request.body, self._conversation.body = body, None
         if operation.stream:
             self._want_read(True)  # its client may give it up while it waits
             self._ask(Kind.UPGRADE)

@@ -196,6 +196,8 @@ class Operation:
         if self.strict and request.content is None:
             request.given = read_query(request.query, self.parameters)
             request.content = read_body(request.body, request.body_codec(), self.body)
+            if request.content is not None:
+                request.body = b""  # it may be held for long
             if self.again and context.gate.limits.of_polls:
                 cursor = getattr(request.content, "cursor", None) or request.given.get("cursor")
                 context.gate.check_poll(request.identity, request.address, page=cursor is not None)

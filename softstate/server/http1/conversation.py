@@ -55,7 +55,7 @@ class Conversation:
 
     def __init__(self, config: ServerConfig, heads: KnownHeads | None = None) -> None:
         self.body: bytes | None = None
-        """The body of the present request, if it came together with its head."""
+        """The body of the present request, if it came together with its head; who takes it may set this to None."""
         self.key = b""
         """Its ``Sec-WebSocket-Key``, empty if it has none."""
         self.credentials: bytes | None = None
@@ -227,9 +227,9 @@ class Conversation:
             self._pending = b""
             self._left -= len(data)
             return None
-        self._data += data[:left]
+        body, self._data = bytes(self._data + data[:left]), bytearray()
         self._pending = data[left:]
-        return bytes(self._data)
+        return body
 
     def _read_chunks(self, data: bytes) -> bytes | None:
         assert self._chunks is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -300,3 +301,26 @@ async def test_a_denied_name_is_told_at_once(autojump_clock: MockClock) -> None:
     async with memory_node(parts={"authority": rules}) as running:
         answer = await poll(running, {"a": 0, "b": 0}, token="t")
         assert (answer.json["denied"], "held_ms" in answer.json) == (["b"], False)
+
+
+@pytest.mark.parametrize("size", [1_000, 200_000])
+async def test_a_hold_keeps_nothing_of_the_body_of_its_request(size: int, autojump_clock: MockClock) -> None:
+    data = request("POST", "/v1/poll", {"topics": {"a": 0}, "wait_ms": 10_000})
+    head, _, body = data.partition(b"\r\n\r\n")
+    body += b" " * (size - len(body))
+    head = b"\r\n".join([*head.split(b"\r\n")[:-1], b"Content-Length: %d" % len(body), b"", b""])
+    async with memory_node() as running:
+        peers = []
+        for number in range(20):
+            if number == 10:
+                tracemalloc.start()
+                before, _ = tracemalloc.get_traced_memory()
+            peers.append(running.connect())
+            await peers[-1].send_all(head + body)
+            await trio.sleep(0.1)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert holds(running) == 20
+        assert held - before < 10 * 60_000
+        for peer in peers:
+            await peer.aclose()
