@@ -8,8 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from softstate.auth.tickets import TICKET_S, TICKETS
+from softstate.auth.tickets import TICKET_S, TICKETS, sealed
+from softstate.model import PAGE_RECORDS_MAX, Page, Query
+from softstate.server.auth.ticket_sweep import forget_tickets
 from softstate.server.auth.warden import FORGET_S
+from softstate.store.base import Write
 from tests.kit.event_client import EventClient
 from tests.kit.fake_node import Answer
 from tests.kit.memory_node import MemoryNode, memory_node
@@ -118,3 +121,31 @@ async def test_a_ticket_beside_a_token_and_one_elsewhere_are_refused(autojump_cl
 async def test_a_node_that_checks_no_credentials_makes_no_tickets(autojump_clock: MockClock) -> None:
     async with memory_node() as running:
         assert (await running.ask("POST", "/v1/ticket")).status == 400
+
+
+async def test_more_tickets_than_a_page_holds_are_forgotten_in_a_round(autojump_clock: MockClock) -> None:
+    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+        publish = running.node.access.writes.publish
+        count = PAGE_RECORDS_MAX + 1
+        async with trio.open_nursery() as nursery:
+            for number in range(count):
+                value = sealed("tkt", "t", trio.current_time() + TICKET_S)
+                nursery.start_soon(publish, Write(f"{TICKETS}{number}", value))
+        assert held(running) == count
+        await trio.sleep(FORGET_S + 10)
+        assert held(running) == 0
+
+
+async def test_a_ticket_that_is_used_while_it_is_forgotten_keeps_no_other(autojump_clock: MockClock) -> None:
+    async with memory_node() as running:  # without rules, which forgets none by itself
+        for number in range(3):
+            await running.set(f"{TICKETS}{number}", {"sealed": b"t", "until": 0})
+        page = await running.node.access.reads.read(Query(prefixes={TICKETS: 0}))
+        await running.delete(page.records[0].topic)
+
+        async def read(_query: Query) -> Page:
+            return page
+
+        with trio.move_on_after(FORGET_S + 10):
+            await forget_tickets(read, running.node.access.writes.publish, trio.current_time, running.node.bulkhead)
+        assert held(running) == 0
