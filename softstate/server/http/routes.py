@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from softstate.auth.failures import FAILURES
+from softstate.auth.lasting import NOBODY
 from softstate.auth.tickets import TICKET_CHARS_MAX
 from softstate.errors import (
     Conflict,
@@ -462,7 +463,8 @@ def with_common_headers(context: HttpContext, request: Request, reply: Reply, *,
     names = {name for name, _ in reply.headers}
     if not request.path.startswith("/v1/"):
         return reply.with_headers(*(() if "Cache-Control" in names else (NOT_STORED,)), VARIES)
-    without = reply.status == 401 or not position or "Softstate-Position" in names
+    stranger = request.identity is NOBODY and not context.gate.open
+    without = stranger or reply.status == 401 or not position or "Softstate-Position" in names
     positions = () if without else position_headers(context.hub.position)
     stored = () if "Cache-Control" in names else (NOT_STORED,)
     return reply.with_headers(*positions, LEVEL_TOLD, *credentials_header(request), *stored, VARIES)

@@ -58,6 +58,26 @@ async def test_nothing_is_answered_without_good_credentials(
     assert node.position == before
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/v1/nowhere", {}, 404),
+        ("GET", "/v1/poll", {}, 405),
+        ("OPTIONS", "/v1/poll", {}, 204),
+        ("GET", "/v1/topics/a", {"Origin": "https://other.example"}, 403),
+        ("GET", "/v1/events?ticket=x&other=1", {}, 400),
+        ("GET", "/v1/events?topic=a&ticket=x", {"Authorization": "Bearer bad"}, 400),
+    ],
+)
+async def test_what_is_answered_before_credentials_are_looked_at_tells_no_position(
+    node: FakeNode, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    answer = await node.ask(method, path, **headers)
+    assert answer.status == status
+    assert "softstate-position" not in answer.headers, "it would tell how much is published"
+    assert "softstate-lag-ms" not in answer.headers
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 async def test_probes_ask_for_no_credentials(node: FakeNode, path: str) -> None:
     assert (await node.ask("GET", path)).status == 200
