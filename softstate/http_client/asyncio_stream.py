@@ -10,6 +10,8 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
+CUT_TLS = "the other end has closed the connection without an end of TLS"
+
 
 @final
 class AsyncioStream:
@@ -27,7 +29,10 @@ class AsyncioStream:
 
     async def send_all(self, data: bytes | bytearray | memoryview, /) -> None:
         """Send all of it. Raises `STREAM_ERRORS`."""
-        await self._stream.send(bytes(data))
+        try:
+            await self._stream.send(bytes(data))
+        except anyio.EndOfStream:  # of TLS, whose other end has gone
+            raise anyio.BrokenResourceError from OSError(CUT_TLS)
 
     async def receive_some(self, max_bytes: int | None = None, /) -> bytes:
         """Return what has come, b"" at the end. Raises `STREAM_ERRORS`. Always safe to cancel."""
@@ -51,6 +56,9 @@ async def open_by_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> A
         return AsyncioStream(stream)
     try:
         secured = await TLSStream.wrap(stream, hostname=host, ssl_context=tls, standard_compatible=False)
+    except anyio.EndOfStream:
+        await anyio.aclose_forcefully(stream)
+        raise anyio.BrokenResourceError from OSError(CUT_TLS)
     except BaseException:
         await anyio.aclose_forcefully(stream)
         raise
