@@ -13,14 +13,17 @@ in each process: a child of fork() has a client of its own, which follows the sa
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import math
 import os
+import socket
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, ExitStack
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, final
 
@@ -41,12 +44,25 @@ __all__ = ["SyncClient", "connect"]
 
 
 @final
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that finds hosts also once the main thread has ended while others go on: executors are closed by then."""
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        look_up = partial(socket.getaddrinfo, host, port, family, type, proto, flags)
+        return await anyio.to_thread.run_sync(look_up, abandon_on_cancel=True)
+
+
+@final
 class _Running:
     """A client in a thread: everything that has to end with it is on `stack`."""
 
     def __init__(self, opening: Callable[[], AbstractAsyncContextManager[AsyncClient]]) -> None:
         self.stack = ExitStack()
-        self.portal: BlockingPortal = self.stack.enter_context(start_blocking_portal("asyncio", name="softstate"))
+        portal = start_blocking_portal("asyncio", {"loop_factory": _Loop}, name="softstate")
+        self.portal: BlockingPortal = self.stack.enter_context(portal)
+        self.stack.callback(self._stop)
         try:
             self.client: AsyncClient = self.stack.enter_context(self.portal.wrap_async_context_manager(opening()))
         except BaseException:
@@ -57,9 +73,15 @@ class _Running:
         """Subscribe for as long as the client lives."""
         self.stack.enter_context(self.portal.wrap_async_context_manager(self.client.subscribe(*names)))
 
+    def _stop(self) -> None:
+        """Cancel what is left: iterators of `watch` that nobody ends, and calls that no node has answered yet."""
+        with suppress(RuntimeError):  # it has ended by itself
+            self.portal.call(self.portal.stop, True)
 
-_OF_PARENTS: list[_Running] = []
-"""In a child of fork(): its parents' clients. They are not freed, which would wait for threads that are not here."""
+
+_OF_PARENTS: list[object] = []
+"""In a child of fork(): its parents' clients and their subscriptions. They are not freed, which would wait for threads
+that are not here."""
 
 _CLIENTS: weakref.WeakSet[SyncClient] = weakref.WeakSet()
 
@@ -112,15 +134,22 @@ class SyncClient:
         return self._call(lambda client: client.list(prefix, timeout_s=timeout_s))
 
     def watch(self, *names: str, timeout_s: float = math.inf) -> Iterator[Change]:
-        """Iterate over changes as a subscription does; end when none has come for `timeout_s` seconds."""
-        running = self._run()
+        """Iterate over changes as a subscription does; end when none has come for `timeout_s` seconds.
+
+        Raises `softstate.ClientClosed` once the client was closed; and in a child of fork(), which calls it again.
+        """
+        running, opened = self._run(), os.getpid()
         block = running.portal.wrap_async_context_manager(running.client.subscribe(*names))
-        with block as updates:
-            while True:
-                change = self._wait(running.portal.start_task_soon(_next, updates, timeout_s))
-                if change is None:
-                    return
+        updates = block.__enter__()
+        try:
+            while (change := self._next(running, updates, timeout_s, opened)) is not None:
                 yield change
+        finally:
+            if os.getpid() != opened:
+                _OF_PARENTS.append(block)
+            else:
+                with suppress(RuntimeError, CancelledError):  # the client was closed, and this with it
+                    block.__exit__(None, None, None)
 
     # Publishing ------------------------------------------------------------------------------------------------------
 
@@ -187,6 +216,16 @@ class SyncClient:
     def _call(self, ask: Callable[[AsyncClient], Awaitable[T]]) -> T:
         running = self._run()
         return self._wait(running.portal.start_task_soon(_asked, ask, running.client))
+
+    def _next(self, running: _Running, updates: Updates, timeout_s: float, opened: int) -> Change | None:
+        if os.getpid() != opened:
+            raise ClientClosed("this iterator was made before fork(): call watch again in the child")
+        try:
+            return self._wait(running.portal.start_task_soon(_next, updates, timeout_s))
+        except (RuntimeError, CancelledError):
+            if self._running is running:
+                raise
+            raise ClientClosed("the client was closed") from None
 
     @staticmethod
     def _wait(answer: Future[T]) -> T:

@@ -105,8 +105,12 @@ class Report:
 
 def run_seed(seed: int, *, permissions: bool = False) -> Outcome:
     """Run the world of one seed. What its clients log of resets and failures is not shown: faults are meant."""
-    logging.getLogger("softstate.client").disabled = True
-    return run_schedule(seed, draw_schedule(seed, permissions=permissions), permissions=permissions)
+    logger = logging.getLogger("softstate.client")
+    logger.disabled = True
+    try:
+        return run_schedule(seed, draw_schedule(seed, permissions=permissions), permissions=permissions)
+    finally:
+        logger.disabled = False
 
 
 def simulate(seeds: int, first: int = 0, processes: int = PROCESSES, *, permissions: bool = False) -> Report:

@@ -68,7 +68,7 @@ class Receipt:
         self, outcome: Outcome, drop: Callable[[], None], refusal: Callable[[], RequestError | None] = lambda: None
     ) -> None:
         self._outcome = outcome
-        self._drop = drop
+        self._drop: Callable[[], None] | None = drop
         self._refusal = refusal
 
     @property
@@ -89,7 +89,9 @@ class Receipt:
         Does nothing once it is settled. A value that newer calls of `publish_soon` have taken over is theirs, and sent.
         """
         self._outcome.tell()
-        self._drop()
+        drop, self._drop = self._drop, None
+        if drop is not None:  # once: others may hold the same publish
+            drop()
 
 
 def refusal_of(receipt: Receipt) -> RequestError | None:

@@ -101,6 +101,7 @@ async def test_dropping_is_for_all_who_wait(push: PushNode, autojump_clock: Mock
         await until(client, "live")
         first, second, third = (client.publish_soon("a", number) for number in range(3))
         third.drop()
+        third.drop()
         await second.wait()
         other, gone = client.publish_soon("b", 0), client.publish_soon("b", 1)
         gone.drop()
