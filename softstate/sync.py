@@ -48,8 +48,9 @@ class _Loop(asyncio.SelectorEventLoop):
     """A loop that finds hosts also once the main thread has ended while others go on: executors are closed by then."""
 
     async def getaddrinfo(
-        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-    ) -> Any:
+        self, host: Any, port: Any, *,
+        family: int = 0, type: int = 0, proto: int = 0, flags: int = 0,  # noqa: A002 - asyncio's names
+    ) -> Any:  # fmt: skip
         look_up = partial(socket.getaddrinfo, host, port, family, type, proto, flags)
         return await anyio.to_thread.run_sync(look_up, abandon_on_cancel=True)
 

@@ -109,6 +109,11 @@ def cause(error: Exception) -> BaseException:
     """Return what is behind one of `STREAM_ERRORS`: those of Trio and anyio say nothing themselves."""
     if isinstance(error, trio.BrokenResourceError | anyio.BrokenResourceError) and error.__cause__ is not None:
         return error.__cause__
+    if type(error) is OSError and error.errno is None and error.__cause__ is not None:  # no address took the connection
+        behind = error.__cause__
+        while isinstance(behind, BaseExceptionGroup):
+            behind = behind.exceptions[0]
+        return behind
     return error
 
 

@@ -65,7 +65,7 @@ class Reply(Response):
         try:
             return self._codec().loads(self.body, kind)
         except Invalid as error:
-            raise HttpFailed(f"the response cannot be understood: {error.message}") from None
+            raise HttpFailed(self._not_understood(error)) from None
 
     def error(self) -> RequestError | HttpFailed:
         """Return the error that this response stands for."""
@@ -99,6 +99,14 @@ class Reply(Response):
         if self.status in FORBIDDING:
             return HttpFailed(text, error=foreign(self.status))
         return HttpFailed(text)
+
+    def _not_understood(self, error: Invalid) -> str:
+        kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
+        if kind in (CBOR.content_type, JSON.content_type):
+            return f"the response cannot be understood: {error.message}"
+        shown = repr(kind[:QUOTE_CHARS_MAX]) if kind else "no type"
+        text = f"HTTP status {self.status} with {shown}: no node of softstate answers so"
+        return f"{text}. Check the URL, and the proxy in between if there is one"
 
     def _codec(self) -> Codec:
         return CBOR if (self.header("content-type") or "").startswith(CBOR.content_type) else JSON

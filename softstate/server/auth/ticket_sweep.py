@@ -36,7 +36,7 @@ async def forget_tickets(read: Read, publish: Publish, wall: Callable[[], float]
 
 
 async def _forget_all(read: Read, publish: Publish, wall: Callable[[], float]) -> None:
-    # To the end: whoever has a token may make more than a page of them in a minute.
+    # To the end: a client with a token may make more than a page of them in a minute.
     query = Query(prefixes={TICKETS: 0})
     while True:
         page = await read(query)

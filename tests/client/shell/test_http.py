@@ -304,7 +304,14 @@ def test_a_long_error_is_taken_over_in_part(code: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"\xff", b"{}", b'{"position": 1}', b"[" * 100_000])
 def test_an_answer_that_cannot_be_understood(body: bytes) -> None:
     with pytest.raises(HttpFailed, match="cannot be understood"):
-        reply_of(200, body).decode(Polled)
+        reply_of(200, body, (b"content-type", b"application/json")).decode(Polled)
+
+
+@pytest.mark.parametrize("kind", [b"text/html; charset=utf-8", b"", b"x" * 5_000])
+def test_an_answer_of_another_program_is_told_from_one_of_a_node(kind: bytes) -> None:
+    with pytest.raises(HttpFailed, match=r"HTTP status 200 with .*: no node .*Check the URL") as caught:
+        reply_of(200, b"<html>Log in", *([(b"content-type", kind)] if kind else [])).decode(Polled)
+    assert len(str(caught.value)) < 500
 
 
 def test_headers_are_found() -> None:
