@@ -138,7 +138,7 @@ UNITS = {
     "tests/cli": "processes",
     "tests/exhaustive": ALONE,
     "tests/integration": ALONE,
-    "tests/processes": "processes",
+    "tests/processes": "nodes",
     "tests/simulation": ALONE,
     "tests/store/engines": BY_ENGINE,
     "tests/store/rules": ALONE,

@@ -32,7 +32,7 @@ def test_the_tests_of_a_unit_share_a_process(tmp_path: Path) -> None:
     """In a small tree of tests that note their process; those of a place without units wait for another process."""
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_xdist_make_scheduler\n", encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n", encoding="utf-8")
-    together = ["tests/processes", "tests/cli/processes", "tests/wire"]
+    together = ["tests/cli/commands", "tests/cli/processes", "tests/wire"]
     for number, place in enumerate([*together, "tests/simulation"]):
         (tmp_path / place).mkdir(parents=True)
         source = f"""
@@ -88,7 +88,7 @@ _WALKS = "tests/exhaustive/test_exhaustive.py::test_a_small_world_is_visited_who
         ("tests/store/engines/test_outages.py::test_it[engine0-etcd-x]", ("engines",), "etcd"),
         ("tests/store/engines/test_postgres_open.py::test_it", ("engines",), "postgres"),
         ("tests/store/engines/test_shared_engine.py::test_it", ("engines",), "engines"),
-        ("tests/processes/test_crash.py::test_it", ("processes",), "processes"),
+        ("tests/processes/test_crash.py::test_it", ("processes",), "nodes"),
         ("tests/store/sqlite/test_store.py::test_it", (), "tests/store/sqlite/test_store.py"),
         (_COPIES, ("slow", "thorough"), _COPIES),
         (_WALKS, ("slow",), _WALKS),
