@@ -279,7 +279,7 @@ class SimStore(MemoryStore):
             raise Unavailable("the commit's answer was lost (simulated)")
 
     def _begin_lineage(self) -> None:
-        """Begin a lineage ahead of the first change to a history that was put here, as engines on servers do (decision 5).
+        """Begin a lineage ahead of the first change to a history that was put here, as engines on servers do.
 
         Else a node that had not seen what was lost yet would go on in the lineage of those that had.
         """
