@@ -1,12 +1,13 @@
-"""The files that nodes serve, made from the modules: each entry and all that it imports, in one file without comments.
+"""Files made from the modules, as nodes serve them: each entry and all that it imports, in one file without comments.
 
-``python -m softstate.web.bundle`` writes them; a test compares. Nothing is renamed or rewritten, so a name may be
-defined once only at the top of all modules of a file.
+``python -m softstate.web FOLDER`` writes the package for npm: these files, and what goes with them. Nothing is renamed
+or rewritten, so a name may be defined once only at the top of all modules of a file.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ WEB = Path(__file__).parent
 
 BUNDLES = {"softstate.js": "client/softstate.js", "softstate-worker.js": "client/worker.js"}
 """Each served file, and the module that it is made from."""
+
+BESIDE = ("softstate-react.js", "softstate.d.ts", "package.json", "README.md")
+"""Files of the package that are as they are here."""
 
 _HEAD = "/* softstate, Apache-2.0. Made from the modules of softstate/web/, which are for reading. */\n"
 
@@ -112,11 +116,9 @@ def _ordered(entry: Path) -> dict[Path, str]:
     return found
 
 
-def write() -> None:
-    """Write every served file."""
+def write(folder: Path) -> None:
+    """Write the package into a folder that exists."""
     for name, entry in BUNDLES.items():
-        (WEB / name).write_text(bundle(entry), "utf-8")
-
-
-if __name__ == "__main__":
-    write()
+        (folder / name).write_text(bundle(entry), "utf-8")
+    for name in BESIDE:
+        shutil.copy(WEB / name, folder)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from softstate.web import bundle
-from tests.kit.node_js import WEB, evaluate
+from tests.kit.node_js import evaluate
 
 GZIP_BYTES_MAX = 44_000
 """Bytes of `softstate.js` and its worker together, as gzip sends them."""
 
 
-@pytest.mark.parametrize("name", bundle.BUNDLES)
-def test_a_served_file_is_what_its_modules_make(name: str) -> None:
-    again = "run: python -m softstate.web.bundle"
-    assert (WEB / name).read_text("utf-8") == bundle.bundle(bundle.BUNDLES[name]), again
+def test_the_package_has_the_files_that_it_names(package: Path) -> None:
+    told = json.loads((package / "package.json").read_text("utf-8"))
+    assert {*told["files"], "package.json"} == {path.name for path in package.iterdir()}
+    named = [entry if isinstance(entry, str) else entry["default"] for entry in told["exports"].values()]
+    assert {name.removeprefix("./") for name in named} <= set(told["files"])
 
 
-def test_both_files_together_keep_to_the_budget() -> None:
-    sizes = [len(gzip.compress((WEB / name).read_bytes(), 9, mtime=0)) for name in bundle.BUNDLES]
+def test_both_files_together_keep_to_the_budget(package: Path) -> None:
+    sizes = [len(gzip.compress((package / name).read_bytes(), 9, mtime=0)) for name in bundle.BUNDLES]
     assert sum(sizes) <= GZIP_BYTES_MAX, sizes
 
 
@@ -50,16 +53,16 @@ def test_what_is_not_understood_is_refused() -> None:
         bundle.stripped("const a = `${`${1}`} `;`")
 
 
-def test_no_line_of_a_served_file_is_a_comment() -> None:
+def test_no_line_of_a_served_file_is_a_comment(package: Path) -> None:
     for name in bundle.BUNDLES:
-        lines = (WEB / name).read_text("utf-8").splitlines()[1:]
+        lines = (package / name).read_text("utf-8").splitlines()[1:]
         assert [line for line in lines if re.match(r"\s|//|/\*|\*", line)] == []
 
 
-def test_the_machine_of_the_worker_runs() -> None:
+def test_the_machine_of_the_worker_runs(package: Path) -> None:
     text = """([urls]) => {
       const machine = new Machine({ urls }, new Random(() => 0.5, () => "ab"));
       return machine.handle({ event: "opened" }, 1).map((action) => action.do);
     }"""
     imports = 'import { Machine, Random } from "./softstate-worker.js";'
-    assert evaluate(WEB, imports, text, [["ws://a"]]) == ["mode_changed", "connect"]
+    assert evaluate(package, imports, text, [["ws://a"]]) == ["mode_changed", "connect"]

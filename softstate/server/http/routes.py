@@ -270,7 +270,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
     "/readyz": {"GET": Operation(now=readyz, strict=False, public=True)},
     "/metrics": {"GET": Operation(now=metrics, admin=True)},
     # A page may put a version behind the path of a script.
-    **{path: {"GET": Operation(now=web_file, strict=False, public=True)} for path in WEB_PATHS},
+    **{path: {"GET": Operation(web_file, strict=False, public=True)} for path in WEB_PATHS},
 }
 """Every route: its methods, and the parameters and the body of each with their types and limits (P-HTTP-13)."""
 

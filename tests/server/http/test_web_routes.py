@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from softstate.web import WEB_PATHS
+from softstate.web import WEB_PATHS, bundle
 from tests.kit.fake_node import FakeNode
 from tests.kit.node_js import WEB
 
@@ -17,7 +17,8 @@ PAGE = "http://good.example"
 async def test_each_file_is_served_as_it_is(path: str) -> None:
     answer = await FakeNode().ask("GET", path)
     assert answer.status == 200
-    assert answer.body == (WEB / path[1:]).read_bytes()
+    made = bundle.BUNDLES.get(path[1:])
+    assert answer.body == ((WEB / path[1:]).read_bytes() if made is None else bundle.bundle(made).encode())
     assert answer["content-type"] == ("text/plain" if path.endswith(".ts") else "text/javascript") + "; charset=utf-8"
     assert answer["cache-control"] == "no-cache"
     assert "content-encoding" not in answer.headers
@@ -31,7 +32,7 @@ async def test_it_is_packed_for_those_who_unpack_it(accepts: str, packed: bool) 
     answer = await FakeNode().ask("GET", "/softstate.js", Accept_Encoding=accepts)
     assert ("content-encoding" in answer.headers) == packed
     body = gzip.decompress(answer.body) if packed else answer.body
-    assert body == (WEB / "softstate.js").read_bytes()
+    assert body == bundle.bundle(bundle.BUNDLES["softstate.js"]).encode()
 
 
 @pytest.mark.parametrize("accepts", ["gzip", "br"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
-from tests.kit.node_js import WEB, evaluate
+from tests.kit.node_js import evaluate
 from tests.kit.processes import Server
 
 USE = "use null, booleans, numbers, BigInt, text, Uint8Array, lists and plain objects"
@@ -24,12 +24,23 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
-def _run(text: str, argument: Any, *, sockets: bool = True) -> Any:
-    return evaluate(WEB, CONNECT, text, argument, flags=SOCKETS if sockets else [])
+class Run(Protocol):
+    """Calls a function in Node.js, with the client that nodes serve."""
+
+    def __call__(self, text: str, argument: Any, *, sockets: bool = True) -> Any:
+        """Return what it returns."""
+
+
+@pytest.fixture
+def run(package: Path) -> Run:
+    def call(text: str, argument: Any, *, sockets: bool = True) -> Any:
+        return evaluate(package, CONNECT, text, argument, flags=SOCKETS if sockets else [])
+
+    return call
 
 
 @pytest.mark.parametrize("sockets", [True, False])
-def test_a_value_comes_as_it_was_published(node: Server, sockets: bool) -> None:
+def test_a_value_comes_as_it_was_published(node: Server, sockets: bool, run: Run) -> None:
     text = """async ([url, topic]) => {
       const client = connect(url);
       const value = { big: 2n ** 63n - 1n, bytes: new Uint8Array([0, 255]), half: 0.5, "": null, big_float: 1e300 };
@@ -45,12 +56,12 @@ def test_a_value_comes_as_it_was_published(node: Server, sockets: bool) -> None:
       }
     }"""
     topic = f"values/{sockets}"
-    found = _run(text, [node.http, topic], sockets=sockets)
+    found = run(text, [node.http, topic], sockets=sockets)
     assert found == [topic, True, [str(2**63 - 1), [0, 255], 0.5, 1e300], True, True]
     assert node.request("GET", f"/v1/topics/{topic}")[1]["big"] == 2**63 - 1
 
 
-def test_errors_say_what_happened_and_what_to_do(node: Server) -> None:
+def test_errors_say_what_happened_and_what_to_do(node: Server, run: Run) -> None:
     text = """async ([url]) => {
       const client = connect(url);
       const told = [];
@@ -73,7 +84,7 @@ def test_errors_say_what_happened_and_what_to_do(node: Server) -> None:
       await tell(() => client.subscribe("a"));
       return told;
     }"""
-    conflict, *told = _run(text, [node.http])
+    conflict, *told = run(text, [node.http])
     assert conflict[0] == "conflict"
     assert "read it, then decide again" in conflict[1]
     assert told == [
@@ -91,7 +102,7 @@ def test_errors_say_what_happened_and_what_to_do(node: Server) -> None:
     ]  # fmt: skip
 
 
-def test_a_client_goes_on_when_its_node_was_killed(tmp_path: Path) -> None:
+def test_a_client_goes_on_when_its_node_was_killed(tmp_path: Path, run: Run) -> None:
     server = Server(tmp_path).start()
     other = Server(tmp_path, store=server.store).start()
     text = """async ([urls, topic]) => {
@@ -111,14 +122,14 @@ def test_a_client_goes_on_when_its_node_was_killed(tmp_path: Path) -> None:
     }"""
     assert server.process is not None
     try:
-        found = _run(text.replace("PID", str(server.process.pid)), [[server.http, other.http], "orders/1"])
+        found = run(text.replace("PID", str(server.process.pid)), [[server.http, other.http], "orders/1"])
     finally:
         server.kill()
         other.kill()
     assert found == [1, 2]
 
 
-def test_a_place_without_a_node_is_told(tmp_path: Path) -> None:
+def test_a_place_without_a_node_is_told(tmp_path: Path, run: Run) -> None:
     text = """async ([url]) => {
       const client = connect(url, { push: false });
       const handle = client.subscribe("a");
@@ -128,10 +139,10 @@ def test_a_place_without_a_node_is_told(tmp_path: Path) -> None:
     }"""
     server = Server(tmp_path, store="memory:").start()
     server.kill()
-    assert "cannot be reached" in _run(text, [server.http])
+    assert "cannot be reached" in run(text, [server.http])
 
 
-def test_a_client_without_push_has_its_polls_held(node: Server) -> None:
+def test_a_client_without_push_has_its_polls_held(node: Server, run: Run) -> None:
     text = """async ([url, topic]) => {
       const waits = [];
       let held;
@@ -151,4 +162,4 @@ def test_a_client_without_push_has_its_polls_held(node: Server) -> None:
       client.close();
       return [waits[0], seen === version];
     }"""
-    assert _run(text, [node.http, "held/1"], sockets=False) == [None, True], "wait_ms goes to nodes that told a level"
+    assert run(text, [node.http, "held/1"], sockets=False) == [None, True], "wait_ms goes to nodes that told a level"
