@@ -103,8 +103,12 @@ class BeatWatch:
         self._asked = self._told = self._excused = False
 
     def beaten(self, next_ms: int, jitter: float) -> None:
-        """Take note of a beat, also of one without proof; `jitter`, of 0 to 1, spreads clients that miss the next."""
-        self.every_s, self.missing, self._jitter = next_ms / 1000, 0, jitter
+        """Take note of a beat, also of one without proof; `jitter`, of 0 to 1, spreads clients that miss the next.
+
+        One of a node that granted none promises no other: it is not watched for.
+        """
+        if self.every_s:
+            self.every_s, self.missing, self._jitter = next_ms / 1000, 0, jitter
 
     @property
     def ask_at(self) -> float:

@@ -100,11 +100,13 @@ export class BeatWatch {
   }
 
   /**
-   * Take note of a beat, also of one without proof; `jitter`, of 0 to 1, spreads clients that miss the next.
+   * Take note of a beat, also of one without proof; `jitter`, of 0 to 1, spreads clients that miss the next. One of a
+   * node that granted none promises no other: it is not watched for.
    * @param {number} nextMs
    * @param {number} jitter
    */
   beaten(nextMs, jitter) {
+    if (!this.every) return;
     this.every = nextMs / 1000;
     this.missing = 0;
     this._jitter = jitter;
@@ -135,7 +137,6 @@ export class BeatWatch {
     if (this._excused || now - this.silentAt < HELD_UP_S) return false;
     this._excused = true;
     this.heardAt += now + HELD_UP_S - this.silentAt;
-    if (Number.isNaN(this.heardAt)) this.heardAt = Infinity; // nothing came yet on a connection without beats
     return true;
   }
 

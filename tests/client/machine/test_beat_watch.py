@@ -179,3 +179,11 @@ def test_a_level_of_before_the_anchor_that_counts_in_part_is_noticed(monkeypatch
     monkeypatch.setattr(BeatWatch, "asof", asof)
     with pytest.raises(AssertionError):
         test_a_level_of_before_the_anchor_counts_in_full()
+
+
+def test_a_beat_of_a_node_that_granted_none_is_not_watched_for() -> None:
+    watch = BeatWatch()
+    watch.grant(0, 20.0, 1.0)
+    watch.heard(5.0)
+    watch.beaten(1_000, 0.5)
+    assert (watch.ask_at, watch.silent_at) == (math.inf, math.inf)
