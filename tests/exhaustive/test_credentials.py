@@ -6,7 +6,6 @@ client that then has a good token gets all that it may read. See `credentials_wo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from softstate.auth.identity import EVERYTHING, Identity
 from softstate.auth.presented import Credentials
 from softstate.errors import Unauthenticated
-from softstate.lease.table import Lease, LeaseTable
+from softstate.lease.table import Lease
 from softstate.session import Effect, credentials as session_credentials, permission, renewal, subscription
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Auth
@@ -23,6 +22,12 @@ from tests.exhaustive.credentials_world import Bounds, explore
 from tests.exhaustive.mutants import change_rules
 from tests.exhaustive.oracle import Counterexample
 from tests.kit.rules_gate import RulesGate
+from tests.kit.session_mutants import (
+    leases_are_not_judged_again,
+    leases_outlive_credentials,
+    names_are_not_judged,
+    rules_are_not_compared,
+)
 
 Patch = pytest.MonkeyPatch
 
@@ -57,46 +62,6 @@ def test_a_larger_world_is_visited_in_part(name: str) -> None:
 
 
 # Mutants ------------------------------------------------------------------------------------------------------------
-
-
-def names_are_not_judged(patch: Patch) -> None:
-    """Every name enters the lease."""
-
-    def none(*_args: object) -> Generator[int, None, list[str]]:
-        yield from ()
-        return []
-
-    patch.setattr(subscription, "unreadable_names", none)
-
-
-def leases_are_not_judged_again(patch: Patch) -> None:
-    """A renewal takes no names out of the lease."""
-
-    def nothing(session: SessionCore, lease: Lease) -> Generator[int, None, list[Effect]]:
-        yield from ()
-        session.leases.belong(lease, session.identity)
-        return []
-
-    for module in (renewal, subscription, session_credentials):
-        patch.setattr(module, "judge_again", nothing)
-
-
-def rules_are_not_compared(patch: Patch) -> None:
-    """A session goes by the credentials of its hello, whether they are still good or not."""
-    patch.setattr(SessionCore, "credentials", lambda self, now: self.identity)
-
-
-def leases_outlive_credentials(patch: Patch) -> None:
-    """A lease goes on beyond the end of the credentials."""
-
-    def grant(self: LeaseTable, *args: Any, **kwargs: Any) -> Lease:
-        lease = _grant(self, *args, **kwargs)
-        lease.until, lease.deadline = math.inf, lease.deadline + 60.0
-        return lease
-
-    _grant = LeaseTable.grant
-    patch.setattr(LeaseTable, "grant", grant)
-    patch.setattr(LeaseTable, "belong", lambda self, lease, identity: setattr(lease, "identity", identity))
 
 
 def bad_tokens_are_anonymous(patch: Patch) -> None:

@@ -26,41 +26,16 @@ from softstate.client.machine.events import (
 )
 from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.model import Change
-from softstate.position import Position
-from softstate.wire.messages import (
-    Hello,
-    Limits,
-    PollAdvice,
-    Polled,
-    RecoverAdvice,
-    Renew,
-    Renewed,
-    ServerMessage,
-    Subscribe,
-    Subscribed,
-    Welcome,
-)
+from softstate.testing.conformance.client.script import LIMITS, OTHER, POLL, RECOVER, URL, at, gone, set_to
+from softstate.wire.messages import Hello, Polled, Renew, Renewed, ServerMessage, Subscribe, Subscribed, Welcome
 
 T = TypeVar("T")
 
-URL = "ws://127.0.0.1:8700"
-OTHER = "ws://127.0.0.1:8701"
-POLL = PollAdvice(15_000, 1_000)
-RECOVER = RecoverAdvice(2_000, 500, 30_000)
-LIMITS = Limits(10_000, 65_536, 1_048_576, 1_024, 100_000, 600_000, 1_024, 4_096, 16_384)
 TTL_S, RENEW_S, TIMEOUT_S = 60.0, 20.0, 5.0
 
-
-def at(revision: int, lineage: str = "l1", epoch: str = "e") -> Position:
-    return Position(epoch, lineage, revision)
-
-
-def set_to(topic: str, version: int, value: Any = None) -> Change:
-    return Change(topic, version, value if value is not None else f"v{version}")
-
-
-def gone(topic: str, version: int) -> Change:
-    return Change(topic, version, deleted=True)
+__all__ = [
+    "LIMITS", "OTHER", "POLL", "RECOVER", "RENEW_S", "TIMEOUT_S", "TTL_S", "URL", "Rig", "at", "gone", "set_to"
+]  # fmt: skip
 
 
 class Rig:

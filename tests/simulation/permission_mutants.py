@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,18 +29,9 @@ from softstate.session import Effect, Send, SendAhead, permission, renewal, subs
 from softstate.session.state import SessionCore
 from softstate.store.base import Store
 from softstate.testing.simulation.issuer import SimAuthority
+from tests.kit.session_mutants import leases_outlive_credentials, rules_are_not_compared
 
 Patch = pytest.MonkeyPatch
-
-
-def names_are_not_judged(patch: Patch) -> None:
-    """Every name enters the lease."""
-
-    def none(*_args: object) -> Generator[int, None, list[str]]:
-        yield from ()
-        return []
-
-    patch.setattr(subscription, "unreadable_names", none)
 
 
 def polls_are_not_judged(patch: Patch) -> None:
@@ -49,36 +39,11 @@ def polls_are_not_judged(patch: Patch) -> None:
     patch.setattr(poll_routes, "denied_names", lambda *_args: [])
 
 
-def leases_outlive_credentials(patch: Patch) -> None:
-    """A lease goes on beyond the end of the credentials, and nobody looks at them again."""
-
-    def grant(self: LeaseTable, *args: Any, **kwargs: Any) -> Lease:
-        lease = _grant(self, *args, **kwargs)
-        lease.until, lease.deadline = math.inf, lease.deadline + 60.0
-        return lease
-
-    _grant = LeaseTable.grant
-    patch.setattr(LeaseTable, "grant", grant)
-    patch.setattr(LeaseTable, "belong", lambda self, lease, identity: setattr(lease, "identity", identity))
-    patch.setattr(SessionCore, "credentials", lambda self, now: self.identity)
+def nobody_looks_at_credentials_again(patch: Patch) -> None:
+    """A lease goes on beyond the end of the credentials, and neither side looks at them again."""
+    leases_outlive_credentials(patch)
+    rules_are_not_compared(patch)
     patch.setattr(Connection, "told_credentials", lambda *_args: None)  # which would have the client leave
-
-
-def rules_are_not_compared(patch: Patch) -> None:
-    """A session goes by the rules that were in force at its hello."""
-    patch.setattr(SessionCore, "credentials", lambda self, now: self.identity)
-
-
-def leases_are_not_judged_again(patch: Patch) -> None:
-    """A renewal compares the rules, and takes no names out of the lease."""
-
-    def nothing(session: SessionCore, lease: Lease) -> Generator[int, None, list[Effect]]:
-        yield from ()
-        session.leases.belong(lease, session.identity)
-        return []
-
-    patch.setattr(renewal, "judge_again", nothing)
-    patch.setattr(subscription, "judge_again", nothing)
 
 
 def denied_comes_last(patch: Patch) -> None:

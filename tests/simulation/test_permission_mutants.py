@@ -12,6 +12,7 @@ import pytest
 from softstate.testing import World
 from softstate.testing.oracle.oracle import Bounds, PromiseBroken
 from softstate.testing.simulation.checked_run import run_checked
+from tests.kit import session_mutants
 from tests.kit.permissions_rig import commits, fresh, start
 from tests.kit.simulation_rig import RARE_MS, count_of
 from tests.simulation import permission_mutants as mutants
@@ -22,11 +23,11 @@ BOUNDS = Bounds(service_s=75.0)
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
 CAUGHT: list[tuple[Mutate, str]] = [
-    (mutants.names_are_not_judged, "S13"),
+    (session_mutants.names_are_not_judged, "S13"),
     (mutants.polls_are_not_judged, "S13"),
-    (mutants.leases_outlive_credentials, "S12"),
-    (mutants.rules_are_not_compared, "S12"),
-    (mutants.leases_are_not_judged_again, "S12"),
+    (mutants.nobody_looks_at_credentials_again, "S12"),
+    (session_mutants.rules_are_not_compared, "S12"),
+    (session_mutants.leases_are_not_judged_again, "S12"),
     (mutants.denied_comes_last, "S7"),
     (mutants.pushes_of_lost_names_stay, "S12"),
     (mutants.discarded_pushes_are_counted, "S17"),

@@ -23,10 +23,10 @@ OF_NODES = {
     "simulation.beat_mutants": """clock_read_behind_the_head head_told_at_once answers_tell_the_clock_of_the_level
         answers_tell_a_time_of_before clock_stands_still_in_suspend beats_go_first newer_beats_take_the_place
         beats_survive_a_drop asked_for_is_agreed_on""",
-    "simulation.permission_mutants": """names_are_not_judged polls_are_not_judged rules_are_not_compared
-        leases_are_not_judged_again denied_comes_last pushes_of_lost_names_stay discarded_pushes_are_counted
-        bad_tokens_are_anonymous revocations_are_heeded_last leases_of_a_subject_are_not_found
-        revocations_are_not_read_at_the_start nodes_trust_themselves_for_ever tokens_that_were_good_stay_so""",
+    "simulation.permission_mutants": """polls_are_not_judged denied_comes_last pushes_of_lost_names_stay
+        discarded_pushes_are_counted bad_tokens_are_anonymous revocations_are_heeded_last
+        leases_of_a_subject_are_not_found revocations_are_not_read_at_the_start
+        nodes_trust_themselves_for_ever tokens_that_were_good_stay_so""",
 }
 """Mutants that leave the client as it is."""
 
