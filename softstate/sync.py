@@ -22,7 +22,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, final
@@ -112,7 +112,7 @@ class SyncClient:
         Raises what `softstate.Client.subscribe` and entering its block raise.
         """
         running = self._run()
-        with self._lock:
+        with self._lock, self._ending(running):
             new = tuple(name for name in dict.fromkeys(names) if name not in self._followed)
             if new:
                 running.follow(new)
@@ -141,7 +141,8 @@ class SyncClient:
         """
         running, opened = self._run(), os.getpid()
         block = running.portal.wrap_async_context_manager(running.client.subscribe(*names))
-        updates = block.__enter__()
+        with self._ending(running):
+            updates = block.__enter__()
         try:
             while (change := self._next(running, updates, timeout_s, opened)) is not None:
                 yield change
@@ -216,17 +217,24 @@ class SyncClient:
 
     def _call(self, ask: Callable[[AsyncClient], Awaitable[T]]) -> T:
         running = self._run()
-        return self._wait(running.portal.start_task_soon(_asked, ask, running.client))
+        with self._ending(running):
+            return self._wait(running.portal.start_task_soon(_asked, ask, running.client))
 
     def _next(self, running: _Running, updates: Updates, timeout_s: float, opened: int) -> Change | None:
         if os.getpid() != opened:
             raise ClientClosed("this iterator was made before fork(): call watch again in the child")
-        try:
+        with self._ending(running):
             return self._wait(running.portal.start_task_soon(_next, updates, timeout_s))
-        except (RuntimeError, CancelledError):
+
+    @contextmanager
+    def _ending(self, running: _Running) -> Iterator[None]:
+        """Have calls that fail because the client is closed meanwhile say so."""
+        try:
+            yield
+        except (RuntimeError, CancelledError, asyncio.CancelledError) as error:
             if self._running is running:
                 raise
-            raise ClientClosed("the client was closed") from None
+            raise ClientClosed("the client was closed") from error
 
     @staticmethod
     def _wait(answer: Future[T]) -> T:
@@ -274,8 +282,9 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    for client in list(_CLIENTS):
-        client.close()
+    with ExitStack() as all_of_them:  # one that raises keeps no other from closing
+        for client in list(_CLIENTS):
+            all_of_them.callback(client.close)
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
+import anyio
 import pytest
 
 import softstate
@@ -95,3 +97,101 @@ def test_options_are_checked_at_once() -> None:
         softstate.sync.connect("ws://127.0.0.1:1", max_age=-1)
     with pytest.raises(softstate.ConfigError, match="at least one node"):
         softstate.sync.connect()
+
+
+NOBODY = "ws://127.0.0.1:1"
+
+
+def test_calls_that_wait_learn_that_the_client_was_closed() -> None:
+    soft = sync.connect(NOBODY)
+    begun, told = threading.Semaphore(0), []
+
+    async def ask(_: softstate.Client) -> NoReturn:
+        begun.release()
+        await anyio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    def wait() -> None:
+        with pytest.raises(ClientClosed) as caught:
+            soft._call(ask)
+        told.append(str(caught.value))
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        begun.acquire()
+    soft.close()
+    for thread in threads:
+        thread.join()
+    assert told == ["the client was closed"] * 3
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda soft: soft.follow("p/"),
+        lambda soft: soft.known("p/a"),
+        lambda soft: soft.get("p/a"),
+        lambda soft: next(soft.watch("p/")),
+    ],
+    ids=["follow", "known", "get", "watch"],
+)
+def test_calls_that_had_begun_when_the_client_was_closed_say_so(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    soft = sync.connect(NOBODY)
+    running = soft._run()
+    soft.close()
+    monkeypatch.setattr(soft, "_run", lambda: running)  # as a call that found it open, and was then held up
+    with pytest.raises(ClientClosed):
+        call(soft)
+
+
+def test_an_iteration_ends_with_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, begun, take = sync.connect(NOBODY), threading.Event(), sync._next
+
+    async def noted(updates: softstate.Updates, timeout_s: float) -> softstate.Change | None:
+        begun.set()
+        return await take(updates, timeout_s)
+
+    def close() -> None:
+        begun.wait()
+        soft.close()
+
+    monkeypatch.setattr(sync, "_next", noted)
+    closing = threading.Thread(target=close)
+    closing.start()
+    with pytest.raises(ClientClosed):
+        next(soft.watch("p/"))
+    closing.join()
+
+
+def test_an_iteration_that_goes_on_after_its_client_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def taken(_: softstate.Updates, __: float) -> softstate.Change:
+        return softstate.Change("p/a", 1, 1)
+
+    monkeypatch.setattr(sync, "_next", taken)
+    soft = sync.connect(NOBODY)
+    changes = soft.watch("p/")
+    assert next(changes).version == 1
+    soft.close()
+    with pytest.raises(ClientClosed):
+        next(changes)
+
+
+def test_at_exit_every_client_is_closed_also_when_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = [sync.connect(NOBODY) for _ in range(3)]
+    for soft in clients:
+        assert soft._run().client.mode != "closed"
+
+    def broken() -> NoReturn:
+        raise OSError("broken")
+
+    with monkeypatch.context() as broken_one:
+        broken_one.setattr(clients[1], "close", broken)
+        broken_one.setattr(sync, "_CLIENTS", clients)
+        with pytest.raises(OSError, match="broken"):
+            sync._at_exit()
+    modes = [soft.mode == "closed" for soft in clients]
+    for soft in clients:
+        soft.close()
+    assert modes == [True, False, True]
