@@ -133,8 +133,8 @@ def check_options(*, max_age: object, connect_timeout_s: object, poll_timeout_s:
     ):
         if wanted is None and setting == "max_age":
             continue
-        number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
-        if not number or not 0 < wanted <= SECONDS_MAX:  # type: ignore[operator]
+        seconds = wanted if isinstance(wanted, int | float) and not isinstance(wanted, bool) else math.nan
+        if not 0 < seconds <= SECONDS_MAX:
             raise WrongSetting(
                 f"{setting} must be a number of seconds from above 0 to {SECONDS_MAX}, not {_shown(wanted)}"
             )
