@@ -15,12 +15,16 @@ from softstate.cli.exit_codes import REFUSED, USAGE, Failure
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
 from softstate.cli.terminal import ndjson
+from softstate.cli.terminal.hints import show_hint
 from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.terminal.values import line_text, value_of
 from softstate.client.api.receipt import Receipt, refusal_of
 from softstate.errors import Behind, KeyReused, OutcomeUnknown, Overloaded, RequestError, Unauthenticated, Unavailable
 from softstate.model import Value
 from softstate.names import check_topic
+
+HINT_AFTER_S = 2.0
+"""Without a connection for so long, a hint says what is waited for."""
 
 INPUT_BYTES_MAX = 64 << 20
 """Longest value that is read from standard input, as JSON: anything above it is another file, or has no end."""
@@ -109,6 +113,10 @@ async def publish_one(change: OneChange, urls: Sequence[str], credentials: Prese
         else:
             receipt = client.publish_soon(change.topic, change.value, expect=change.expect, key=change.key, each=True)
         with trio.move_on_after(timeout_s):
+            with trio.move_on_after(HINT_AFTER_S):
+                return await _settled(receipt)
+            if not reached.yes:
+                show_hint(f"no node reached at {' or '.join(urls)} so far: trying for {timeout_s:g} s")
             return await _settled(receipt)
         refusal = refusal_of(receipt)
     if isinstance(refusal, Unauthenticated):
