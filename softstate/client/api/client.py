@@ -373,7 +373,7 @@ class Client:
         if self._machine.unreadable([topic]):
             raise Unreadable(f"the stored record of {topic!r} is damaged: publish it again")
         age = self._age_of_topic(topic)
-        check_age(topic, age, limit)
+        check_age(topic, age, limit, "use `Client.read`, which asks a node, or allow more")
         return known_of(topic, self._newest(topic), age)
 
     async def read(
@@ -391,7 +391,7 @@ class Client:
             return self.known(topic, max_age=max_age)
         except Stale:
             read = await self._reader.get(topic, None, timeout_s)
-        check_age(topic, read.age_s, self._limit(max_age))
+        check_age(topic, read.age_s, self._limit(max_age), "the answer took as long: allow more, or try again")
         return known_of(topic, read.change, read.age_s)
 
     async def status(self, *, timeout_s: float = READ_TIMEOUT_S) -> dict[str, Value]:

@@ -28,11 +28,11 @@ def known_of(topic: str, change: Change | None, age: float) -> Known | None:
     return Known(topic, change.value, change.version, age)
 
 
-def check_age(topic: str, age: float, max_age: float) -> None:
-    """Raise `Stale` if an age is above what was asked for."""
+def check_age(topic: str, age: float, max_age: float, what_next: str) -> None:
+    """Raise `Stale` if an age is above what was asked for; `what_next` says how to get at something younger."""
     if age <= max_age and age < math.inf:
         return
     if age == math.inf:
         text = f"nothing proves how old the state of {topic!r} is"
         raise Stale(f"{text}: subscribe to it and wait until that is `synced`, or use `Client.read`", age)
-    raise Stale(f"the state of {topic!r} may be {age:.1f} s old, and max_age is {max_age:g} s", age)
+    raise Stale(f"the state of {topic!r} may be {age:.1f} s old, and max_age is {max_age:g} s: {what_next}", age)

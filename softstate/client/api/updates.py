@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Generic, TypeVar, final
 
 import anyio
 import msgspec
@@ -16,6 +16,8 @@ from softstate.errors import ClientClosed, Invalid, Stale
 from softstate.http_client.loop import loop_clock
 from softstate.model import Change
 from softstate.names import covered
+
+T = TypeVar("T")
 
 TAKEN_MAX = 100
 """Events that are taken in a row without letting other tasks run, if there are so many."""
@@ -152,7 +154,8 @@ class Updates:
                     raise ClientClosed("this subscription was closed")
                 await self._progress.wait()
             return
-        raise Stale(f"within {timeout_s:g} s nothing proved it: the state may be {self.age:.1f} s old", self.age)
+        text = f"within {timeout_s:g} s nothing proved it: the state may be {self.age:.1f} s old"
+        raise Stale(f"{text}: `Client.last_error` says why, if a node does not answer", self.age)
 
     def __repr__(self) -> str:
         return f"<softstate.Updates of {', '.join(self.names) or 'nothing'}, age {self.age:.1f} s>"
@@ -171,7 +174,7 @@ class Updates:
 
         Each takes all that has come since the one before, and waits if that is nothing.
         """
-        return _Batches(self)
+        return _Taken(self._take_all)
 
     def _converted(self, change: Change) -> Change:
         """Return a change with its value as the type that was asked for. Raises `softstate.Invalid`."""
@@ -200,6 +203,10 @@ class Updates:
         self._taken += 1
         return event
 
+    async def _take_event(self) -> UpdateEvent:
+        event = await self._take()
+        return self._converted(event) if isinstance(event, Change) else event
+
     async def _take_all(self) -> list[Change]:
         while True:
             event: UpdateEvent | None = await self._take()
@@ -220,33 +227,18 @@ class Updates:
         the stored records of some topics are damaged (see `unreadable`). No application has to act on any of them to
         stay correct. Both ways of iterating take from the same pending changes.
         """
-        return _Events(self)
+        return _Taken(self._take_event)
 
 
 @final
-class _Batches:
-    """The iterator of `Updates.batches`."""
+class _Taken(Generic[T]):
+    """An iterator over what `take` returns; no generator, since one that is left half-way wants to be closed."""
 
-    def __init__(self, updates: Updates) -> None:
-        self._updates = updates
+    def __init__(self, take: Callable[[], Awaitable[T]]) -> None:
+        self._take = take
 
-    def __aiter__(self) -> AsyncIterator[list[Change]]:
+    def __aiter__(self) -> AsyncIterator[T]:
         return self
 
-    async def __anext__(self) -> list[Change]:
-        return await self._updates._take_all()  # noqa: SLF001 - this module's own
-
-
-@final
-class _Events:
-    """The iterator of `Updates.events`; no generator, since one that is left half-way wants to be closed."""
-
-    def __init__(self, updates: Updates) -> None:
-        self._updates = updates
-
-    def __aiter__(self) -> AsyncIterator[UpdateEvent]:
-        return self
-
-    async def __anext__(self) -> UpdateEvent:
-        event = await self._updates._take()  # noqa: SLF001 - this module's own
-        return self._updates._converted(event) if isinstance(event, Change) else event  # noqa: SLF001
+    async def __anext__(self) -> T:
+        return await self._take()
