@@ -30,6 +30,7 @@ from typing import Any, TypeVar, final
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from softstate.client.api.block import Blocking
 from softstate.client.api.client import READ_TIMEOUT_S, Client as AsyncClient
 from softstate.client.api.connect import connect as connect_async
 from softstate.client.api.knowing import Known
@@ -41,6 +42,12 @@ from softstate.model import Change, Mode, Value
 T = TypeVar("T")
 
 __all__ = ["SyncClient", "connect"]
+
+_USAGE = """softstate.sync is for threads, without async and await (`softstate.connect` is with them):
+    soft = softstate.sync.connect("ws://127.0.0.1:8700")
+    soft.follow("sessions/")                       # and then soft.known("sessions/7")
+    for change in soft.watch("orders/"):
+        ..."""
 
 
 @final
@@ -88,12 +95,14 @@ _CLIENTS: weakref.WeakSet[SyncClient] = weakref.WeakSet()
 
 
 @final
-class SyncClient:
+class SyncClient(Blocking):
     """A client for threads. `connect` makes these.
 
     Methods of the same name as those of `softstate.Client` do the same, and raise the same. A call that Ctrl-C
     interrupts is given up.
     """
+
+    USAGE = _USAGE
 
     def __init__(self, urls: tuple[str, ...], options: dict[str, Any]) -> None:
         self._urls = urls
@@ -139,6 +148,9 @@ class SyncClient:
 
         Raises `softstate.ClientClosed` once the client was closed; and in a child of fork(), which calls it again.
         """
+        return _Watch(self._watch(names, timeout_s))
+
+    def _watch(self, names: tuple[str, ...], timeout_s: float) -> Iterator[Change]:
         running, opened = self._run(), os.getpid()
         block = running.portal.wrap_async_context_manager(running.client.subscribe(*names))
         with self._ending(running):
@@ -250,6 +262,22 @@ class SyncClient:
         if self._running is not None:
             _OF_PARENTS.append(self._running)
         self._running = None
+
+
+@final
+class _Watch(Blocking):
+    """The iterator of `SyncClient.watch`; it unsubscribes when it ends, or is no longer referred to."""
+
+    USAGE = _USAGE
+
+    def __init__(self, changes: Iterator[Change]) -> None:
+        self._changes = changes
+
+    def __iter__(self) -> Iterator[Change]:
+        return self
+
+    def __next__(self) -> Change:
+        return next(self._changes)
 
 
 def connect(*urls: str, **options: Any) -> SyncClient:

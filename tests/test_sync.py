@@ -195,3 +195,33 @@ def test_at_exit_every_client_is_closed_also_when_one_fails(monkeypatch: pytest.
     for soft in clients:
         soft.close()
     assert modes == [True, False, True]
+
+
+async def _awaited(used: Any) -> None:
+    await used
+
+
+async def _iterated(used: Any) -> None:
+    async for _ in used:
+        pass
+
+
+async def _entered(used: Any) -> None:
+    async with used:
+        pass
+
+
+@pytest.mark.parametrize("misuse", [_awaited, _iterated, _entered])
+@pytest.mark.parametrize("used", [lambda soft: soft, lambda soft: soft.watch("p/")], ids=["client", "watch"])
+def test_async_uses_say_what_to_write(misuse: Any, used: Any) -> None:
+    soft = sync.connect(NOBODY)
+    with pytest.raises(TypeError, match=r"soft\.watch"):
+        anyio.run(misuse, used(soft))
+    assert soft.mode == "closed", "it was not even started"
+
+
+def test_methods_of_the_async_client_are_pointed_elsewhere() -> None:
+    soft: Any = sync.connect(NOBODY)
+    with pytest.raises(AttributeError, match=r"(?s)SyncClient has no 'subscribe'\. .*soft\.follow"):
+        soft.subscribe("p/")
+    assert not hasattr(soft, "batches")

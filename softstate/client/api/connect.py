@@ -8,12 +8,13 @@ import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NoReturn, final
+from typing import Literal, final
 
 import anyio
 from anyio.abc import TaskGroup
 
 from softstate.client.api.arguments import check_options, check_settings, check_tls, headers_of, urls_of
+from softstate.client.api.block import AsyncBlock
 from softstate.client.api.client import Client
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.machine.beat_watch import LATE, PATIENCE_S_MIN
@@ -33,7 +34,7 @@ from softstate.http_client.loop import running_loop
 from softstate.http_client.streams import OpenStream, open_tcp
 from softstate.wire import CBOR, JSON
 
-MISUSED = """softstate.connect(...) is a block, entered in an async function:
+_USAGE = """softstate.connect(...) is a block, entered in an async function:
     async with softstate.connect("ws://127.0.0.1:8700") as client:
         ..."""
 
@@ -47,11 +48,13 @@ def beat_ms_for(max_age: float) -> int:
 
 
 @final
-class Block:
+class Block(AsyncBlock):
     """The block that `connect` makes: entered, once, by ``async with``, it gives the `Client`.
 
     It raises the block's own exceptions as they are, in no group.
     """
+
+    USAGE = _USAGE
 
     def __init__(self, client: Client, shell: Shell) -> None:
         self._client = client
@@ -89,17 +92,6 @@ class Block:
             if error is None or not _only_cancelled(ending):
                 raise
         return False
-
-    if not TYPE_CHECKING:  # a checker of types refuses these by itself
-
-        def __await__(self) -> NoReturn:
-            raise TypeError(MISUSED)
-
-        def __enter__(self) -> NoReturn:
-            raise TypeError(MISUSED)
-
-        def __exit__(self, *_: object) -> None:
-            """Stand here so that ``with`` gets as far as `__enter__`, which says what to write."""
 
 
 def _only_cancelled(error: BaseException) -> bool:

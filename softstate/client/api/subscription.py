@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, final
+from typing import final
 
 import anyio
 
+from softstate.client.api.block import AsyncBlock
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.api.inbox import Inbox
 from softstate.client.api.updates import Updates
@@ -16,15 +17,17 @@ from softstate.client.shell.bell import Bell
 from softstate.client.shell.clock import Clock
 from softstate.client.shell.shell import Driven, Shell
 
-MISUSED = """client.subscribe(...) is a block, whose handle is iterated over:
+_USAGE = """client.subscribe(...) is a block, whose handle is iterated over:
     async with client.subscribe("orders/") as updates:
         async for change in updates:
             ..."""
 
 
 @final
-class Subscription:
+class Subscription(AsyncBlock):
     """The block that `Client.subscribe` makes: entered, once, by ``async with``, it gives the `Updates`."""
+
+    USAGE = _USAGE
 
     def __init__(
         self,
@@ -88,17 +91,3 @@ class Subscription:
 
     def _age_of(self, names: Iterable[str]) -> float:
         return self._machine.age(self._clock.now(), names)
-
-    if not TYPE_CHECKING:  # a checker of types refuses these by itself
-
-        def __aiter__(self) -> NoReturn:
-            raise TypeError(MISUSED)
-
-        def __await__(self) -> NoReturn:
-            raise TypeError(MISUSED)
-
-        def __enter__(self) -> NoReturn:
-            raise TypeError(MISUSED)
-
-        def __exit__(self, *_: object) -> None:
-            """Stand here so that ``with`` gets as far as `__enter__`, which says what to write."""
