@@ -158,9 +158,9 @@ class Warden:
         """
         while True:
             await self._changed.wait()
+            self._changed = trio.Event()
+            principals, self._principals = self._principals, set()
             with bulkhead.contain("judging leases") as round_:
-                self._changed = trio.Event()
-                principals, self._principals = self._principals, set()
                 waiting = sessions() if "" in principals else self._of(principals)
                 for _ in range(BUSY_ROUNDS):
                     waiting = await self._judge_some(waiting, bulkhead)
@@ -172,6 +172,9 @@ class Warden:
                         break
                     await trio.sleep(BUSY_S)
             if round_.failed:
+                # From the beginning: who sends nothing would keep what it has lost until its next request.
+                self._principals |= principals
+                self._changed.set()
                 await trio.sleep(RETRY_S)
 
     def _of(self, principals: Iterable[str]) -> Sequence[Judged]:
