@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from msgspec.inspect import Field, ListType, StructType, Type, UnionType, type_info
 
@@ -94,6 +94,11 @@ def read_query(query: str, known: Parameters) -> dict[str, Any]:
             raise Invalid(f"the query parameter {name!r} is given twice")
         given[name] = parameter.read(name, text)
     return given
+
+
+def names_of(query: str) -> set[str]:
+    """Return the names in a query string, known or not, as `read_query` understands them."""
+    return {unquote_plus(pair.partition("=")[0]) for pair in query.split("&")}
 
 
 def check_escapes(text: str) -> None:

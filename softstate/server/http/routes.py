@@ -36,6 +36,7 @@ from softstate.server.http.arguments import (
     Text,
     Texts,
     check_size,
+    names_of,
     read_body,
     read_query,
 )
@@ -414,7 +415,7 @@ def begin_answer(
 
 def _has_ticket(request: Request, operation: Operation) -> bool:
     """Tell whether a request may present a ticket, which is redeemed when it is admitted."""
-    return operation.stream and f"&{TICKET}=" in f"&{request.query}"
+    return operation.stream and TICKET in names_of(request.query)
 
 
 async def begin_stream(context: HttpContext, request: Request, operation: Operation) -> StreamRequest | Reply:
@@ -426,8 +427,6 @@ async def begin_stream(context: HttpContext, request: Request, operation: Operat
         operation.read(context, request)
         if TICKET in request.given:
             await redeem(context, request, request.given[TICKET])
-        elif _has_ticket(request, operation):
-            identify(context.gate, request)
         asked = await asked_stream(context, request)
         await context.hear()
         return replace(asked, presented=presented_by(context.gate, request))

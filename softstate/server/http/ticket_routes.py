@@ -37,10 +37,13 @@ async def make_ticket(context: HttpContext, request: Request) -> Reply:
 async def redeem(context: HttpContext, request: Request, ticket: str) -> None:
     """Have a request present the token that a ticket stands for, which is of no use from then on.
 
-    Raises `Unauthenticated`, and the errors of a read and a publish.
+    Raises `Unauthenticated`, the errors of a read and a publish, and, before it is used up, `Invalid` if other
+    credentials are beside it, or if HEAD asks, which opens no stream.
     """
-    if request.credentials is not None:
-        raise Invalid("present a ticket or a token, not both")
+    if request.credentials is not None or request.certificate is not None:
+        raise Invalid("present a ticket or other credentials, a token or a certificate, not both")
+    if request.method == "HEAD":
+        raise Invalid("a ticket is good once, and HEAD would use it up: ask for the stream with GET")
     topic = topic_of(ticket)
     page = await context.reads.read(Query({topic: 0}))
     record = page.records[0] if page.records else None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from softstate.auth.presented import Certificate
 from softstate.auth.tickets import TICKET_S, TICKETS, sealed
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
 from softstate.server.auth.ticket_sweep import forget_tickets
 from softstate.server.auth.warden import FORGET_S
+from softstate.server.edge.stream_wire import StreamWire
 from softstate.store.base import Write
 from tests.kit.event_client import EventClient
 from tests.kit.fake_node import Answer
-from tests.kit.memory_node import MemoryNode, memory_node
+from tests.kit.memory_node import MemoryNode, memory_node, request
 from tests.kit.rules_gate import RulesGate
 
 BEARER = {"Authorization": "Bearer t"}
@@ -114,8 +117,39 @@ async def test_a_ticket_beside_a_token_and_one_elsewhere_are_refused(autojump_cl
         text = await ticket(running)
         assert (await running.ask("GET", f"/v1/events?topic=a&ticket={text}", **BEARER)).status == 400
         assert (await running.ask("GET", f"/v1/topics/a?ticket={text}")).status == 401
+        assert (await running.ask("POST", f"/v1/events?ticket={text}", {"topics": {"a": 0}})).status == 400
         assert (await running.ask("GET", f"/v1/events?topic=a&no_ticket={text}")).status == 401
         assert held(running) == 1
+
+
+async def test_head_leaves_a_ticket_for_the_stream(autojump_clock: MockClock) -> None:
+    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+        text = await ticket(running)
+        peer = running.connect()
+        await peer.send_all(request("HEAD", f"/v1/events?topic=a&ticket={text}"))
+        assert (await peer.receive_some()).startswith(b"HTTP/1.1 400 ")
+        assert held(running) == 1
+        assert (await EventClient(running, "a").open(ticket=text)).status == 200
+
+
+async def test_a_ticket_beside_a_certificate_is_refused_and_kept(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+        text = await ticket(running)
+        monkeypatch.setattr(StreamWire, "certificate", Certificate("00", (), 0.0, math.inf))
+        answer = await asked(running, text)
+        assert (answer.status, answer.json["code"]) == (400, "invalid")
+        assert held(running) == 1
+
+
+@pytest.mark.parametrize("name", ["ticket", "%74icket"])
+async def test_its_parameter_may_be_escaped_as_others(name: str, autojump_clock: MockClock) -> None:
+    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+        text = await ticket(running)
+        peer = running.connect()
+        await peer.send_all(request("GET", f"/v1/events?topic=a&{name}={text}"))
+        assert (await peer.receive_some()).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_node_that_checks_no_credentials_makes_no_tickets(autojump_clock: MockClock) -> None:

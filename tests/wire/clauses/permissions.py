@@ -107,6 +107,8 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "server/events/test_tickets.py::test_of_two_that_use_a_ticket_at_once_one_is_let_in",
         "server/events/test_tickets.py::test_a_ticket_is_good_for_half_a_minute_and_forgotten_then",
         "server/events/test_tickets.py::test_what_the_token_may_not_read_its_ticket_may_not",
+        "server/events/test_tickets.py::test_head_leaves_a_ticket_for_the_stream",
+        "server/events/test_tickets.py::test_a_ticket_beside_a_certificate_is_refused_and_kept",
         "auth/test_tickets.py::test_the_store_learns_neither_ticket_nor_token",
     ),
 }
