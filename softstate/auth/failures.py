@@ -3,7 +3,8 @@
 So an address may fail so often a second, and further tokens of it are not looked at for a while; those that were
 verified before are remembered, and cost nothing. Only tokens count that never were good here (`COUNTED`). One that has
 expired, was revoked, is good for too long, or is signed by a key that is gone is an ordinary one, of which all clients
-behind one address may present theirs at once, and then others that are good. One token counts once.
+behind one address may present theirs at once, and then others that are good. One token counts once. A ticket that
+never was counts each time: to find out takes a read of the store.
 
 Sans-I/O: `now` is in seconds of one clock that never goes back; random draws are the caller's.
 """
@@ -64,4 +65,8 @@ class Failures:
         known = self._not_good.pop(digest, None)
         remember(self._not_good, digest, (generation, str(error.why), error.message), REMEMBERED_MAX)
         if known is None or known[0] != generation:
-            self._rates.charge(address, now)
+            self.charge(address, now)
+
+    def charge(self, address: str, now: float) -> None:
+        """Count a failure of an address."""
+        self._rates.charge(address, now)

@@ -127,12 +127,22 @@ class NodeGate:
     def _look_first(self, digest: bytes) -> None:
         if self._failures is not None:
             self._unverified = digest
-            network = network_of(self._address)
+            self.check_failures(digest, self._address)
+
+    def check_failures(self, digest: bytes, address: str) -> None:
+        """Raise what is known of credentials that were not verified: `Unauthenticated`, and as `Failures.check`."""
+        if self._failures is not None:
             try:
+                network = network_of(address)
                 self._failures.check(digest, network, self.generation, self.now(), self._jitter.random())
             except Overloaded:
-                self.note_limited(FAILURES, None, self._address)
+                self.note_limited(FAILURES, None, address)
                 raise
+
+    def note_failure(self, address: str) -> None:
+        """Count that an address has presented credentials that never were good."""
+        if self._failures is not None:
+            self._failures.charge(network_of(address), self.now())
 
     def present(self, token: Credentials, now: float, address: str = "") -> Identity:
         """Return who presents a token, good for a second at least. Raises `Unauthenticated`, and as `identify`."""

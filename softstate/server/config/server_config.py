@@ -142,8 +142,8 @@ class ServerConfig:
     auth_failures_per_s: Annotated[
         float,
         at_least(0),
-        "Tokens of one address (IPv6: /64) a second that are looked at and not good, 30 at once; beyond it only those"
-        " that were verified before are taken, and others answered `overloaded`. 0: no limit.",
+        "Tokens and tickets of one address (IPv6: /64) a second that are looked at and not good, 30 at once; beyond it"
+        " only those that were verified before are taken, and others answered `overloaded`. 0: no limit.",
     ] = 10.0
 
     beat_share: Annotated[

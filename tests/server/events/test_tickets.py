@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from softstate.auth.failures import BURST, FAILURES
 from softstate.auth.presented import Certificate
 from softstate.auth.tickets import TICKET_S, TICKETS, sealed
 from softstate.model import PAGE_RECORDS_MAX, Page, Query
@@ -17,7 +18,7 @@ from softstate.server.auth.warden import FORGET_S
 from softstate.server.edge.stream_wire import StreamWire
 from softstate.store.base import Write
 from tests.kit.event_client import EventClient
-from tests.kit.fake_node import Answer
+from tests.kit.fake_node import Answer, MemorySocket
 from tests.kit.memory_node import MemoryNode, memory_node, request
 from tests.kit.rules_gate import RulesGate
 
@@ -141,6 +142,30 @@ async def test_a_ticket_beside_a_certificate_is_refused_and_kept(
         answer = await asked(running, text)
         assert (answer.status, answer.json["code"]) == (400, "invalid")
         assert held(running) == 1
+
+
+@pytest.mark.parametrize("wrong", ["tkt_", "tkt_" + "x" * 43])
+async def test_wrong_tickets_count_as_wrong_tokens_do(
+    wrong: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemorySocket, "__str__", lambda _: "192.0.2.1:5", raising=False)
+    granted = rules()
+    granted.issue("late", "u")
+    async with memory_node(parts={"authority": granted, "wall": trio.current_time}, auth_failures_per_s=0.1) as running:
+        text, used = await ticket(running), await ticket(running)
+        assert (await EventClient(running, "a").open(ticket=used)).status == 200
+        for _ in range(2 * BURST):
+            assert (await asked(running, used)).status == 401  # one that was good does not count
+        for _ in range(BURST):
+            assert (await asked(running, wrong)).status == 401
+        assert running.node.gate.refusals.total() == 3 * BURST
+        assert running.node.gate.limited == {}
+        for each in (wrong, text):
+            answer = await asked(running, each)
+            assert (answer.status, b'"reason":"overloaded"' in answer.body) == (200, True)
+        assert held(running) == 1, "one that is good is not used up"
+        assert running.node.gate.limited == {FAILURES: 2}
+        assert (await running.ask("GET", "/v1/whoami", Authorization="Bearer late")).status == 429
 
 
 @pytest.mark.parametrize("name", ["ticket", "%74icket"])

@@ -84,6 +84,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "server/auth/test_gate.py::test_two_thousand_behind_one_address_get_in",
         "auth/test_callout.py::test_an_address_that_is_not_heard_any_more_has_nobody_asked_and_those_who_are_known_stay_in",
         "auth/test_failures.py::test_ordinary_tokens_that_are_over_do_not_count",
+        "server/events/test_tickets.py::test_wrong_tickets_count_as_wrong_tokens_do",
         "session/test_limits.py::test_a_hello_whose_token_is_not_looked_at_now_keeps_it_and_comes_again",
     ),
     "P-AUTH-12": (
