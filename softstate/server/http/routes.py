@@ -461,7 +461,7 @@ def with_common_headers(context: HttpContext, request: Request, reply: Reply, *,
     """
     names = {name for name, _ in reply.headers}
     if not request.path.startswith("/v1/"):
-        return reply.with_headers(*(() if "Cache-Control" in names else (NOT_STORED,)), VARIES)
+        return reply.with_headers(*(header for header in (NOT_STORED, VARIES) if header[0] not in names))
     stranger = request.identity is NOBODY and not context.gate.open
     without = stranger or reply.status == 401 or not position or "Softstate-Position" in names
     positions = () if without else position_headers(context.hub.position)

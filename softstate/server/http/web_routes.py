@@ -25,7 +25,7 @@ async def web_file(_context: HttpContext, request: Request) -> Reply:
     file = files[request.path]
     zipped = _GZIP.search(request.header("accept-encoding") or "") is not None
     tag = f"{file.digest}-gzip" if zipped else file.digest
-    headers = (("ETag", f'"{tag}"'), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"))
+    headers = (("ETag", f'"{tag}"'), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding, Origin"))
     condition = request.header("if-none-match")
     if condition is not None and not {ANY, tag}.isdisjoint(parse_tags(condition, "If-None-Match")):
         return Reply(304, headers=headers)

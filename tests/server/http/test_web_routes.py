@@ -21,6 +21,7 @@ async def test_each_file_is_served_as_it_is(path: str) -> None:
     assert answer.body == ((WEB / path[1:]).read_bytes() if made is None else bundle.bundle(made).encode())
     assert answer["content-type"] == ("text/plain" if path.endswith(".ts") else "text/javascript") + "; charset=utf-8"
     assert answer["cache-control"] == "no-cache"
+    assert answer["vary"] == "Accept-Encoding, Origin"
     assert "content-encoding" not in answer.headers
 
 
