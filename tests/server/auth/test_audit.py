@@ -9,7 +9,7 @@ from softstate.auth.identity import NOTHING, Identity, Why, refused
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.auth.remembering import FORGOTTEN_FRACTION
 from softstate.errors import Unauthenticated
-from softstate.server.auth.audit import DIGEST_SHOWN, EVERY_S, KINDS_KEPT, Audit
+from softstate.server.auth.audit import DIGEST_SHOWN, EVERY_S, KINDS_KEPT, LINES_AT_ONCE, LINES_PER_S, Audit
 from softstate.server.auth.gate import NodeGate
 from tests.kit.fake_node import FakeNode
 from tests.kit.rules_gate import RulesGate
@@ -70,14 +70,34 @@ def test_there_is_one_line_a_second_which_tells_how_many_were_left_out() -> None
 
 
 def test_few_principals_are_remembered() -> None:
-    audit = Audit(Clock())
+    audit = Audit(clock := Clock())
     with capture_logs() as lines:
         for number in range(KINDS_KEPT + 1):
+            clock.now += 1 / LINES_PER_S
             audit.denied(Identity("i", str(number), NOTHING), "read", ["a"])
         audit.denied(Identity("i", str(KINDS_KEPT), NOTHING), "read", ["a"])
+        clock.now += 1 / LINES_PER_S
         audit.denied(Identity("i", "0", NOTHING), "read", ["a"])
     assert KINDS_KEPT - KINDS_KEPT // FORGOTTEN_FRACTION < len(audit._last) <= KINDS_KEPT
     assert len(lines) == KINDS_KEPT + 2
+
+
+def test_lines_about_many_principals_are_limited_together_and_the_next_line_counts_the_others() -> None:
+    audit = Audit(clock := Clock())
+    with capture_logs() as lines:
+        for number in range(1_000):
+            audit.denied(Identity("i", str(number), NOTHING), "read", ["a"])
+        assert len(lines) == LINES_AT_ONCE
+        audit.refused(refused(Why.EXPIRED, "over"), None)
+        clock.now = 1 / LINES_PER_S
+        for number in (998, 999):
+            audit.denied(Identity("i", str(number), NOTHING), "read", ["a"])
+        clock.now = 3 / LINES_PER_S
+        audit.denied(Identity("i", "999", NOTHING), "read", ["a"])
+    told = [(line["event"], line.get("who"), line.get("others_left_out")) for line in lines[LINES_AT_ONCE:]]
+    assert told == [
+        ("credentials refused", None, 1_000 - LINES_AT_ONCE), ("denied", "998 of i", None), ("denied", "999 of i", 1),
+    ]  # fmt: skip
 
 
 def test_a_gate_tells_each_refusal() -> None:
