@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, final
 
 from softstate.auth.rates import Rates
+from softstate.auth.tickets import TICKET_S
 from softstate.errors import Overloaded
 from softstate.names import reaching
 
@@ -19,6 +20,8 @@ Who: TypeAlias = tuple[str, str]
 
 PUBLISHES, PUBLISH_BYTES, POLLS = "publishes_per_s", "publish_bytes_per_s", "polls_per_s"
 """The limits, as options, policy files and errors name them."""
+
+TICKETS = "tickets_per_identity_max"
 
 PUBLISHES_MORE = "this identity publishes more"
 
@@ -51,14 +54,22 @@ class _Asked(NamedTuple):
 
 @final
 class RateLimits:
-    """The limits of one node, per second; 0 stands for none. Values count with their bytes as CBOR."""
+    """The limits of one node, per second; 0 stands for none. Values count with their bytes as CBOR.
+
+    An identity may ask for `tickets_max` tickets at once, and then for as many in the time for which one is good.
+    """
 
     def __init__(
-        self, publishes_per_s: float = 0.0, publish_bytes_per_s: float = 0.0, polls_per_s: float = 0.0
+        self,
+        publishes_per_s: float = 0.0,
+        publish_bytes_per_s: float = 0.0,
+        polls_per_s: float = 0.0,
+        tickets_max: int = 0,
     ) -> None:
         self._publishes: Rates[Who] | None = Rates(publishes_per_s) if publishes_per_s else None
         self._bytes: Rates[Who] | None = Rates(publish_bytes_per_s) if publish_bytes_per_s else None
         self._polls: Rates[Who] | None = Rates(polls_per_s) if polls_per_s else None
+        self._tickets: Rates[Who] | None = Rates(tickets_max / TICKET_S, TICKET_S) if tickets_max else None
         self._namespaces: dict[str, list[_Asked]] = {}
         self._limits: tuple[NamespaceLimit, ...] = ()
 
@@ -132,6 +143,15 @@ class RateLimits:
         if wait_s:
             raise _overloaded(POLLS, "this identity polls more", wait_s)
         self._polls.charge(who, now, cost)
+
+    def check_ticket(self, who: Who, now: float) -> None:
+        """Count a ticket. Raises `Overloaded`, with the time to wait, if it is one too many."""
+        if self._tickets is None:
+            return
+        wait_s = self._tickets.wait_s(who, now)
+        if wait_s:
+            raise _overloaded(TICKETS, "this identity asks for more tickets", wait_s)
+        self._tickets.charge(who, now)
 
 
 def _of(limit: NamespaceLimit) -> list[_Asked]:

@@ -96,7 +96,9 @@ class Node:
         self.addresses: list[str] = []
         self.now = now
         """The clock of every lease, in seconds; one that runs in suspend, wherever the host may be suspended."""
-        limits = RateLimits(config.publishes_per_s, config.publish_bytes_per_s, config.polls_per_s)
+        limits = RateLimits(
+            config.publishes_per_s, config.publish_bytes_per_s, config.polls_per_s, config.tickets_per_identity_max
+        )
         self.gate = NodeGate(
             authority, now, wall,
             hashed=config.log_subjects == "hashed", limits=limits, limit_anonymous=config.limit_anonymous,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from softstate.auth.limits import PAGE_COST, PAGES_OWED_MAX, NamespaceLimit, RateLimits
+from softstate.auth.tickets import TICKET_S
 from softstate.errors import Overloaded
 
 U1, U2 = ("issuer", "u1"), ("issuer", "u2")
@@ -119,3 +120,16 @@ def test_a_large_answer_comes_to_its_end_and_is_paid_for_afterwards() -> None:
     with pytest.raises(Overloaded) as caught:
         limits.check_poll(U1, 0.0)
     assert caught.value.retry_ms == 1_000 * (1 + PAGES_OWED_MAX)
+
+
+def test_an_identity_may_ask_for_so_many_tickets_at_once_and_then_in_the_time_of_one() -> None:
+    limits = RateLimits(tickets_max=30)
+    for _ in range(30):
+        limits.check_ticket(U1, 0.0)
+    with pytest.raises(Overloaded) as caught:
+        limits.check_ticket(U1, 0.0)
+    assert (caught.value.why, caught.value.retry_ms) == ("tickets_per_identity_max", 1_000 * TICKET_S / 30)
+    limits.check_ticket(U2, 0.0)
+    limits.check_ticket(U1, TICKET_S / 30)
+    for _ in range(1_000):
+        RateLimits().check_ticket(U1, 0.0)

@@ -188,6 +188,14 @@ class NodeGate:
                 self.note_limited(error.why, identity, address)
                 raise
 
+    def check_ticket(self, identity: Identity, address: str) -> None:
+        """Count a ticket. Raises `Overloaded` if it is one too many."""
+        try:
+            self.limits.check_ticket(identity.principal, self.now())
+        except Overloaded as error:
+            self.note_limited(error.why, identity, address)
+            raise
+
     def note_limited(self, limit: str | None, identity: Identity | None, address: str = "") -> None:
         """Count somebody who met a limit."""
         assert limit is not None

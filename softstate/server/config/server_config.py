@@ -130,9 +130,15 @@ class ServerConfig:
         at_least(0),
         "Polls, lists and reads of one identity a second; beyond it they get `overloaded`. 0: no limit.",
     ] = 0.0
+    tickets_per_identity_max: Annotated[
+        int,
+        at_least(0),
+        "Tickets that one identity may ask for at once, and then in each 30 s; beyond it it gets `overloaded`. 0: no"
+        " limit.",
+    ] = 1_000
     limit_anonymous: Annotated[
         bool,
-        "Limit those who present no credentials, too: all of one address (IPv6: /64) share the limits of one identity.",
+        "Clients without credentials have the limits of one identity, too: all of one address (IPv6: /64) together.",
     ] = False
 
     # Limits of an address; of IPv6, of a network of 64 bits

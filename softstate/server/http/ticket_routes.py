@@ -29,6 +29,7 @@ async def make_ticket(context: HttpContext, request: Request) -> Reply:
         raise refused(Why.MISSING, "a ticket stands for a token: present one as Authorization: Bearer")
     ticket = ticket_of(secrets.token_bytes(SECRET_BYTES))
     topic, value = topic_of(ticket), sealed(ticket, token, context.gate.wall() + TICKET_S)
+    context.gate.check_ticket(request.identity, request.address)
     context.gate.check_publish(request.identity, request.address, topic, len(value))
     await context.writes.publish(Write(topic, value, 0, None, None, request_digest(topic, value, 0, None)))
     codec = request.accepted()

@@ -1,4 +1,4 @@
-"""Answering those who have nothing to learn from what this node knows, without its store (P-HTTP-17, P-SUB-17)."""
+"""A node answers polls and subscribes that miss nothing from memory, without its store (P-HTTP-17, P-SUB-17)."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from softstate.auth.failures import BURST, FAILURES
@@ -169,12 +170,28 @@ async def test_wrong_tickets_count_as_wrong_tokens_do(
 
 
 @pytest.mark.parametrize("name", ["ticket", "%74icket"])
-async def test_its_parameter_may_be_escaped_as_others(name: str, autojump_clock: MockClock) -> None:
-    async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
-        text = await ticket(running)
-        peer = running.connect()
-        await peer.send_all(request("GET", f"/v1/events?topic=a&{name}={text}"))
-        assert (await peer.receive_some()).startswith(b"HTTP/1.1 200 ")
+async def test_its_parameter_may_be_escaped_as_others_and_is_in_no_log(name: str, autojump_clock: MockClock) -> None:
+    with capture_logs() as lines:
+        async with memory_node(parts={"authority": rules(), "wall": trio.current_time}) as running:
+            text = await ticket(running)
+            for method, also, status in (("HEAD", "", 400), ("GET", "&x=1", 400), ("GET", "", 200), ("GET", "", 401)):
+                peer = running.connect()
+                await peer.send_all(request(method, f"/v1/events?topic=a&{name}={text}{also}"))
+                answer = await peer.receive_some()
+                assert answer.startswith(b"HTTP/1.1 %d " % status)
+                assert text.encode() not in answer
+    assert "credentials refused" in [line["event"] for line in lines]
+    assert text.removeprefix("tkt_") not in repr(lines)
+
+
+async def test_an_identity_asks_for_so_many_tickets_and_no_more(autojump_clock: MockClock) -> None:
+    parts = {"authority": rules(), "wall": trio.current_time}
+    async with memory_node(parts=parts, tickets_per_identity_max=2) as running:
+        for _ in range(2):
+            await ticket(running)
+        answer = await running.ask("POST", "/v1/ticket", **BEARER)
+        assert (answer.status, answer.json["why"]) == (429, "tickets_per_identity_max")
+        assert (held(running), running.node.gate.limited) == (2, {"tickets_per_identity_max": 1})
 
 
 async def test_a_node_that_checks_no_credentials_makes_no_tickets(autojump_clock: MockClock) -> None:

@@ -111,5 +111,6 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "server/events/test_tickets.py::test_head_leaves_a_ticket_for_the_stream",
         "server/events/test_tickets.py::test_a_ticket_beside_a_certificate_is_refused_and_kept",
         "auth/test_tickets.py::test_the_store_learns_neither_ticket_nor_token",
+        "server/events/test_tickets.py::test_an_identity_asks_for_so_many_tickets_and_no_more",
     ),
 }
