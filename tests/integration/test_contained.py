@@ -297,7 +297,7 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "listeners.py serve": ("connection",),
     "node.py self.beats.run": ("beat", "beats"),
     "node.py self.memory.run": "needs memory_max: tests/server/memory/test_watch.py",
-    "node.py self.warden.judge": "needs rules: tests/server/auth/test_warden.py",
+    "node.py self.warden.judge": "needs rules: tests/server/auth/test_warden_judging.py",
     "node.py self.warden.forget": "needs rules: tests/server/auth/test_warden.py",
     "node.py forget_tickets": "needs rules: tests/server/events/test_tickets.py",
     "node.py self._end_at_once": "waits for the bulkhead, and cancels",

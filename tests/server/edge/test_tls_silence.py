@@ -17,7 +17,7 @@ from softstate.server.edge.tls import (
 )
 from tests.kit.certificates import Authority, TlsClient
 from tests.kit.tls_records import Records
-from tests.server.edge.test_tls import Rig, has_ended
+from tests.kit.tls_rig import Rig, has_ended
 
 
 class Flooded(Rig):

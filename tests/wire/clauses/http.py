@@ -111,7 +111,7 @@ HTTP: dict[str, tuple[str, ...]] = {
     ),
     "P-HTTP-18": (
         "server/edge/test_tls.py::test_what_is_no_tls_gets_an_answer_and_is_read_until_its_end",
-        "server/edge/test_tls.py::test_the_context_may_be_another_one_for_those_to_come",
+        "server/edge/test_tls_certificates.py::test_the_context_may_be_another_one_for_those_to_come",
         "server/http/test_origin.py::test_a_page_of_the_node_itself_is_of_its_scheme",
         "processes/test_tls.py::test_handshakes_that_break_off_end_nothing_else",
         "processes/test_tls.py::test_certificates_change_under_load_and_nobody_is_dropped",

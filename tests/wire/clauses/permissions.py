@@ -96,8 +96,8 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "server/auth/test_callout.py::test_who_is_known_stays_so_while_it_is_down_and_then_is_over",
     ),
     "P-AUTH-13": (
-        "server/edge/test_tls.py::test_a_certificate_that_is_not_good_makes_no_connection",
-        "server/edge/test_tls.py::test_a_connection_ends_with_the_certificate_of_its_client",
+        "server/edge/test_tls_certificates.py::test_a_certificate_that_is_not_good_makes_no_connection",
+        "server/edge/test_tls_certificates.py::test_a_connection_ends_with_the_certificate_of_its_client",
         "auth/test_certificate.py::test_it_is_revoked_by_its_digest_or_its_subject",
         "processes/test_mtls.py::test_a_certificate_decides_first_and_a_bad_one_makes_nobody",
         "processes/test_mtls.py::test_a_certificate_decides_over_websocket_too",
