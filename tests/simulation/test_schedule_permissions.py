@@ -10,6 +10,7 @@ import pytest
 from softstate.testing import World
 from softstate.testing.oracle.oracle import Bounds
 from softstate.testing.simulation.checked_run import run_checked
+from softstate.testing.simulation.issuer import SimIssuer
 from softstate.testing.trace import ClientEnded, MessageWritten, NamesDenied
 from tests.kit.permissions_rig import commits, fresh, repaired, start
 from tests.kit.simulation_rig import count_of
@@ -84,10 +85,13 @@ def test_a4_a_token_ends_in_the_midst_of_a_fault(fault: str) -> None:
     run_checked(3, scenario, token_s=TOKEN_S, bounds=BOUNDS)
 
 
-def test_a7_rules_are_narrowed_to_a_part_of_a_prefix() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a7_rules_are_narrowed_to_a_part_of_a_prefix(at_once: bool) -> None:
     """S12, S13, S17: the prefix is lost within a renewal, what is below it may be asked for, nothing is repaired."""
 
     async def scenario(world: World) -> None:
+        assert isinstance(world.issuer, SimIssuer)
+        world.issuer.at_once = at_once
         clients = await start(world, "t/", "single")
         world.faults.commit("t/secret", 1)
         world.faults.commit("t/open/1", 1)
@@ -95,7 +99,9 @@ def test_a7_rules_are_narrowed_to_a_part_of_a_prefix() -> None:
         assert all("t/secret" in client.known() for client in clients)
         for client in clients:
             world.faults.policy(client.name, "t/open/", "single")
-        await world.sleep(30.0)
+        await world.sleep(1.0)
+        assert {"a", "b"}.isdisjoint({event.client for event in world.trace.of(NamesDenied)}) is not at_once
+        await world.sleep(29.0)
         assert {event.client for event in world.trace.of(NamesDenied)} == {"a", "b", "poll"}
         await commits(world, 60.0, "t/secret", "single")
         handles = [client.subscribe("t/open/") for client in clients]

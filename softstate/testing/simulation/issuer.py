@@ -81,6 +81,10 @@ class SimIssuer:
         self.generation = 1
         self.fault: ProviderFault | None = None
         """The fault of every provider of tokens."""
+        self.at_once = False
+        """Whether nodes judge sessions when rules change; else at their next request, as if that was lost."""
+        self.authorities: list[SimAuthority] = []
+        """Those of all nodes."""
         self.fetches = 0
         """Calls of providers."""
         self._trace = trace
@@ -100,6 +104,7 @@ class SimIssuer:
         self._rights[subject], self._grants[subject] = names, Grant(read=reach, write=reach)
         self.generation += 1
         self._trace.add(RightsChanged(trio.current_time(), subject, names))
+        self._tell(digest_of(ISSUER, subject))
 
     def rights(self, subject: str) -> tuple[str, ...]:
         """Return the names that a subject may read."""
@@ -115,6 +120,11 @@ class SimIssuer:
         self.generation += 1
         dead = tuple(text for text, token in self._tokens.items() if token.key < self._key_min)
         self._trace.add(KeyReplaced(trio.current_time(), dead))
+        self._tell("")
+
+    def _tell(self, principal: str) -> None:
+        for authority in self.authorities if self.at_once else ():
+            authority.on_changed(principal)
 
     # Tokens ----------------------------------------------------------------------------------------------------------
 
@@ -161,6 +171,7 @@ class SimAuthority:
 
     def __init__(self, issuer: SimIssuer) -> None:
         self._issuer = issuer
+        issuer.authorities.append(self)
         self._seen: dict[str, Identity] = {}
         self.revocations = Revocations()
         self.namespaces: tuple[NamespaceLimit, ...] = ()

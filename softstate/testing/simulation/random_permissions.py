@@ -44,6 +44,11 @@ def checks_of(seed: int) -> Checks:
     return CHECKS[seed // 2 % len(CHECKS)]
 
 
+def told_at_once(seed: int) -> bool:
+    """Tell whether a simulated issuer has nodes judge sessions when rules change: in one of two of its worlds."""
+    return seed // 2 % 2 == 1
+
+
 def _checks(world: World) -> Checks:
     if world.callout is not None:
         return "callout"

@@ -22,6 +22,7 @@ import trio
 from softstate.names import ALL
 from softstate.testing.oracle.oracle import Oracle
 from softstate.testing.simulation.checked_run import check_scenario
+from softstate.testing.simulation.issuer import SimIssuer
 from softstate.testing.simulation.node import SimNode
 from softstate.testing.simulation.random_faults import CLIENTS, KINDS
 from softstate.testing.simulation.random_permissions import (
@@ -32,6 +33,7 @@ from softstate.testing.simulation.random_permissions import (
     POLICY_KINDS,
     REVOCATION_KINDS,
     checks_of,
+    told_at_once,
 )
 from softstate.testing.simulation.traffic import Pace, change_interests, pace_of, publish, set_delays
 from softstate.testing.simulation.world import World, run_world
@@ -136,6 +138,8 @@ def run_schedule(seed: int, schedule: Sequence[ScheduledFault], *, permissions: 
     async def scenario(world: World) -> None:
         oracle = Oracle.attach(world.trace, bounds)
         worlds.append((world, oracle))
+        if isinstance(world.issuer, SimIssuer):
+            world.issuer.at_once = told_at_once(seed)
         await check_scenario(world, lambda world: _play(world, pace, schedule), oracle)
         for client in world.clients.values():
             await client.aclose()
