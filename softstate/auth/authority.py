@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, final
 
 from softstate.auth.answers import Answer, Answers, Entry, Standing, Unasked, Waiter, out_of_reach
-from softstate.auth.callout import CALLOUT_ISSUER, Callout
-from softstate.auth.certificate import CERTIFICATE_EXPIRED, CERTIFICATE_ISSUER, CertificateRule
+from softstate.auth.callout import CALLOUT_ISSUER
+from softstate.auth.certificate import CERTIFICATE_EXPIRED, CERTIFICATE_ISSUER
 from softstate.auth.common_claims import CommonClaimsTable
 from softstate.auth.digests import digest_of, digest_text
 from softstate.auth.evidence import Certified, Signed, Static
@@ -18,11 +18,12 @@ from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
 from softstate.auth.limits import NamespaceLimit
 from softstate.auth.open_authority import OnChanged, OnLost, unchanged, unheeded
+from softstate.auth.policy import STATIC_ISSUER, Policy, StaticToken
 from softstate.auth.presented import Certificate, Credentials, Vouched
 from softstate.auth.proxy import PROXY_ISSUER, TrustedProxy
 from softstate.auth.remembering import remember
 from softstate.auth.revocations import Kind, Revocation, Revocations
-from softstate.auth.rules import Allow, Known, Rules, Who
+from softstate.auth.rules import Known, Rules
 from softstate.auth.token import (
     Issuer,
     Token,
@@ -42,39 +43,11 @@ from softstate.wire.messages import TOKEN_CHARS_MAX, Reason
 VERIFIED_MAX = 10_000
 """Verified tokens that are remembered; those that were not presented for longest are forgotten first."""
 
-ALLOWED_NOTHING = Allow(Who())
-
 REVOKED_WHAT: dict[Kind, str] = {
     "sub": "all credentials of its subject were",
     "token": "it was",
     "key": "the key that signed it was",
 }
-
-STATIC_ISSUER = "static"
-"""The issuer of identities that static tokens make; no other may have this name."""
-
-
-@dataclass(frozen=True, slots=True)
-class StaticToken:
-    """A token that means nothing by itself: the file holds its SHA-256, and what it may do. `until` is wall time."""
-
-    name: str
-    digest: bytes
-    allow: Allow = ALLOWED_NOTHING
-    until: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """All that an operator has decided: issuers, static tokens, rules, limits, proxies and a callout."""
-
-    issuers: tuple[Issuer, ...] = ()
-    tokens: tuple[StaticToken, ...] = ()
-    allows: tuple[Allow, ...] = ()
-    limits: tuple[NamespaceLimit, ...] = ()
-    proxy: TrustedProxy | None = None
-    callout: Callout | None = None
-    mtls: CertificateRule | None = None
 
 
 def _nobody_lost(_tokens: Mapping[str, str], _reason: Reason) -> None:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from softstate.auth.authority import STATIC_ISSUER, Policy, StaticToken
 from softstate.auth.callout import CALLOUT_ISSUER, read_callout
 from softstate.auth.certificate import CERTIFICATE_ISSUER, read_certificate_rule
 from softstate.auth.keyring import Times
 from softstate.auth.limits import PUBLISH_BYTES, PUBLISHES, NamespaceLimit
+from softstate.auth.policy import STATIC_ISSUER, Policy, StaticToken
 from softstate.auth.proxy import PROXY_ISSUER, read_proxy
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import SUBJECT_CHARS_MAX, Issuer

@@ -5,11 +5,12 @@ from hashlib import sha256
 import pytest
 
 from softstate.auth import authority as module
-from softstate.auth.authority import Policy, RulesAuthority, StaticToken
+from softstate.auth.authority import RulesAuthority
 from softstate.auth.brought import MET_MAX
 from softstate.auth.identity import Why
 from softstate.auth.keyring import Keyring
 from softstate.auth.open_authority import Authority
+from softstate.auth.policy import Policy, StaticToken
 from softstate.auth.rules import Allow, Who
 from softstate.auth.token import SHOWN_CHARS_MAX, Issuer
 from softstate.errors import Unauthenticated

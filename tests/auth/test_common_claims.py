@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import pytest
 
 from softstate.auth import common_claims as module
-from softstate.auth.authority import Policy, RulesAuthority
+from softstate.auth.authority import RulesAuthority
 from softstate.auth.common_claims import CommonClaimsTable
 from softstate.auth.identity import Identity, Why, refused
 from softstate.auth.keyring import Keyring
+from softstate.auth.policy import Policy
 from softstate.auth.rules import Allow, Given, Known, Rules, Who
 from softstate.auth.token import Issuer, read_token
 from softstate.errors import Unauthenticated

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from softstate.auth.authority import Policy, RulesAuthority
+from softstate.auth.authority import RulesAuthority
 from softstate.auth.failures import BURST, COUNTED, REMEMBERED_MAX, SPREAD_S, Failures
 from softstate.auth.identity import Why, refused
 from softstate.auth.keyring import Keyring
+from softstate.auth.policy import Policy
 from softstate.auth.remembering import FORGOTTEN_FRACTION
 from softstate.auth.token import Issuer
 from softstate.errors import Overloaded, Unauthenticated

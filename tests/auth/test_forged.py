@@ -12,9 +12,10 @@ from functools import partial
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from softstate.auth.authority import Policy, RulesAuthority
+from softstate.auth.authority import RulesAuthority
 from softstate.auth.identity import Why
 from softstate.auth.keyring import Keyring
+from softstate.auth.policy import Policy
 from softstate.auth.rules import Allow, Who
 from softstate.auth.signature import SigningKey, import_jwk, import_signing_key
 from softstate.auth.token import HEADERS_KEPT, Issuer, _header, read_token

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from softstate.auth.authority import Policy
 from softstate.auth.callout import SECRET_BYTES_MIN, Callout
 from softstate.auth.keyring import Keyring
+from softstate.auth.policy import Policy
 from softstate.auth.policy_file import KeySource, read_policy
 from softstate.errors import ConfigError
 

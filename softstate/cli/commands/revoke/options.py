@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from softstate.auth.authority import STATIC_ISSUER
+from softstate.auth.policy import STATIC_ISSUER
 from softstate.auth.revocations import REASON_CHARS_MAX
 from softstate.auth.token import SUBJECT_CHARS_MAX
 from softstate.cli.options.durations import DURATION_MS_MAX, parse_ms

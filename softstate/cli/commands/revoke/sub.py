@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from softstate.auth.authority import STATIC_ISSUER
 from softstate.auth.callout import CALLOUT_ISSUER
 from softstate.auth.certificate import CERTIFICATE_ISSUER
+from softstate.auth.policy import STATIC_ISSUER
 from softstate.auth.proxy import PROXY_ISSUER
 from softstate.auth.revocations import Revocation, subject_topic
 from softstate.auth.token import MAX_TOKEN_S

@@ -10,11 +10,12 @@ import trio
 from cyclopts import Parameter
 
 from softstate.auth.answers import Unasked
-from softstate.auth.authority import STATIC_ISSUER, RulesAuthority
+from softstate.auth.authority import RulesAuthority
 from softstate.auth.callout import CALLOUT_ISSUER
 from softstate.auth.certificate import CERTIFICATE_ISSUER
 from softstate.auth.identity import Grant
 from softstate.auth.patterns import pattern_of
+from softstate.auth.policy import STATIC_ISSUER
 from softstate.auth.proxy import PROXY_ISSUER
 from softstate.auth.rules import Known
 from softstate.cli import exit_codes
