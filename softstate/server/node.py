@@ -135,6 +135,8 @@ class Node:
         self.access.writes.check = self.warden.check_room
         self.access.follower.learn = partial(self.warden.learn, store)
         self.certificate = certificate
+        self.reloads: list[Callable[[], None]] = [] if certificate is None else [certificate.reload]
+        """Have files read again soon that are read while the node runs."""
         self.terms = CurrentTerms(self.node_id, config, store, self.leases, now)
         """The terms that clients are told now."""
         self.handshakes, self.polls = self.terms.handshakes, self.terms.polls
@@ -344,6 +346,11 @@ class Node:
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.beats.run)
         await trio.lowlevel.checkpoint()
+
+    def reload(self) -> None:
+        """Have policy, keys and certificate read again soon, as far as they are files; bad ones change nothing."""
+        for each in self.reloads:
+            each()
 
     async def drain(self) -> None:
         """Begin to shut down: no new sessions, every client told to come back later, publishes in flight finished."""

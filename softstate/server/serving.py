@@ -60,6 +60,8 @@ async def serve(
                 config, store, position, now=now, bulkhead=bulkhead, authority=authority, certificate=certificate
             )
             node.addresses += map(name_of, bound)
+            if keeper is not None:
+                node.reloads.append(keeper.reload_soon)
             async with _kept(keeper, certificate):
                 listeners = listen(bound, config.host, config.port)
                 await node.run(listeners, started=partial(task_status.started, node))

@@ -128,11 +128,11 @@ class _Run:
         self._abort(scope)
 
     async def reload_on_signals(self) -> None:
-        """Have the certificate loaded again at each SIGHUP, which ends no node: policy files are looked at anyway."""
+        """Have policy and certificate read again at each SIGHUP, which ends no node."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
-                if self.node is not None and self.node.certificate is not None:
-                    self.node.certificate.reload()
+                if self.node is not None:
+                    self.node.reload()
 
     async def drain_after(self, condition: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """Drain once `condition` returns, which counts as no signal: our parent may have got the same one as we."""

@@ -167,7 +167,7 @@ class _Supervisor:
         self.scope.cancel()
 
     async def pass_on_reloads(self) -> None:
-        """Have all workers load the certificate again at each SIGHUP."""
+        """Have all workers read policy and certificate again at each SIGHUP."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
                 for process in self._processes.values():

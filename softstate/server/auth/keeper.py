@@ -74,6 +74,7 @@ class PolicyKeeper:
         self._seen = self._loaded.files
         self.authority = RulesAuthority(self._loaded.policy, self._loaded.keyrings)
         self._woken = trio.Event()
+        self._asked = trio.Event()
         self._callout = CalloutShell(self.authority, lambda: self._loaded.secret, now, wall, bulkhead, open_stream)
         self._watch()
         self._tell(self._loaded)
@@ -94,6 +95,10 @@ class PolicyKeeper:
                     await self._until_due()
                 if round_.failed:
                     await trio.sleep(RETRY_S)
+
+    def reload_soon(self) -> None:
+        """Have the files read again soon, without waiting for them to stay as they are: who asks has written them."""
+        self._asked.set()
 
     async def reload(self) -> None:
         """Read the files again. Raises `ConfigError`; then all stays as it is."""
@@ -166,9 +171,14 @@ class PolicyKeeper:
 
     async def _look(self) -> None:
         while True:
-            await trio.sleep(LOOK_S)
+            with trio.move_on_after(LOOK_S):
+                await self._asked.wait()
+            asked, self._asked = self._asked.is_set(), trio.Event()
             with self._bulkhead.contain("policy file"):
                 seen = await self._in_thread(stamps_of, self._loaded.files)
+                if asked:
+                    self._seen = seen
+                    await self._reload_or_tell()
                 while seen != self._seen:
                     before = seen
                     await trio.sleep(STILL_S)

@@ -175,6 +175,20 @@ async def test_a_file_that_is_being_written_is_not_read_yet(path: Path, autojump
         assert (rig.changes, len(rig.keeper.authority.policy.allows)) == (1, 4)
 
 
+async def test_a_file_is_read_at_once_if_asked_and_one_with_a_mistake_changes_nothing(
+    path: Path, autojump_clock: MockClock
+) -> None:
+    async with running(path, "e") as rig:
+        for content, changes in ((FETCHED + ALLOW + ALLOW, 1), ("[[alow]]", 1), (FETCHED + ALLOW, 2)):
+            write(path, content)
+            rig.keeper.reload_soon()
+            await wait_all_tasks_blocked()
+            assert rig.changes == changes
+        assert trio.current_time() == 0
+        await trio.sleep(60)
+        assert rig.changes == 2, "as it was read, it is not read again"
+
+
 async def test_a_file_with_a_mistake_changes_nothing(path: Path, autojump_clock: MockClock) -> None:
     async with running(path, "e") as rig:
         write(path, "[[alow]]")
