@@ -31,6 +31,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/cli/commands/test_durability.py": ("processes",),
     "tests/cli/processes": ("processes",),
     "tests/examples": (),
+    "tests/examples/test_applications.py": ("processes",),
+    "tests/examples/test_cache.py": ("engines", "processes"),
     "tests/exhaustive": (),
     "tests/integration": (),
     "tests/ops": ("processes",),

@@ -106,4 +106,8 @@ def test_the_test_of_an_application_passes() -> None:
 
 def test_all_examples_are_tried_here() -> None:
     names = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
-    assert names == {"follow", "compare_and_set", "read_your_write", "test_my_app"}
+    here = {"follow", "compare_and_set", "read_your_write", "test_my_app"}
+    applications = {"revocation", "config", "fastapi_app", "django_app"}  # test_applications.py
+    assert names == here | applications | {"cache"} | {
+        "dashboard"
+    }  # test_cache.py, tests/web/browsers/test_dashboard.py
