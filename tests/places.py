@@ -21,6 +21,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/test_extras.py": ("processes",),
     "tests/test_readme.py": ("processes",),
     "tests/bench": ("processes",),
+    "tests/docs": ("processes",),
     "tests/bench/speed": ("processes", "bench"),
     "tests/bench/speed/test_nodes.py": ("engines", "processes", "bench"),
     "tests/bench/trials/fuzz": (),
