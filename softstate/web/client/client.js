@@ -133,18 +133,20 @@ export class Client extends EventTarget {
    */
   read(topic, { maxAge = this._maxAge } = {}) {
     checkName(topic, "topic");
-    const now = this._clock.now();
     /** @type {Updates | null} */
     let best = null;
     for (const updates of this._handles.values()) {
       if (!covered(new Set(updates.names), topic) || updates.unreadable.includes(topic)) continue;
       if (!best || updates.age < best.age) best = updates;
     }
-    const age = best ? best.age : Infinity;
-    if (best && age <= maxAge) return { value: best.get(topic)?.value, version: best.get(topic)?.version ?? 0, age };
-    const known = age < Infinity ? `what is known of it may be ${(now - (now - age)).toFixed(1)} s old` : "nothing proves it";
-    const what = best ? known : "no subscription covers it: subscribe to it";
-    const error = new SoftstateError("stale", `'${topic}' is not known as of the last ${maxAge} s: ${what}`);
+    const age = best?.age ?? Infinity;
+    if (best && age < Infinity && age <= maxAge) {
+      return { value: best.get(topic)?.value, version: best.get(topic)?.version ?? 0, age };
+    }
+    let why = `the state of '${topic}' may be ${age.toFixed(1)} s old, and maxAge is ${maxAge} s`;
+    if (!best) why = `no subscription covers '${topic}': subscribe to it`;
+    else if (age === Infinity) why = `nothing proves how old the state of '${topic}' is: wait for the subscription's fresh()`;
+    const error = new SoftstateError("stale", why);
     error.age = age;
     throw error;
   }

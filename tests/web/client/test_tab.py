@@ -84,7 +84,13 @@ def test_read_is_stale_when_nothing_proves_that_it_is_young() -> None:
       let stale;
       try { client.read("a"); } catch (error) { stale = [error.code, error.age, error.message]; }
       return [young.value, young.version, young.age, ...stale];
-    """) == [1, 3, 0.5, "stale", 10.5, "'a' is not known as of the last 5 s: what is known of it may be 10.5 s old"]
+    """) == [1, 3, 0.5, "stale", 10.5, "the state of 'a' may be 10.5 s old, and maxAge is 5 s"]
+
+
+def test_read_is_stale_before_the_first_answer_even_of_any_age() -> None:
+    assert _run("""
+      try { return client.read("a", { maxAge: Infinity }); } catch (error) { return [error.code, error.message]; }
+    """) == ["stale", "nothing proves how old the state of 'a' is: wait for the subscription's fresh()"]
 
 
 def test_iterating_throws_what_is_denied_once_and_goes_on_with_the_rest() -> None:
