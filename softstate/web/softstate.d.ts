@@ -200,6 +200,8 @@ export class Client extends EventTarget {
      * @param {string} lock the name of a lock that this page holds, empty if it cannot
      */
     attach(port: any, lock: string): void;
+    /** @param {SoftstateError} error why there is no engine to talk to */
+    stop(error: SoftstateError): void;
     /** @param {string} type "jumped" or "online" */
     tell(type: string): void;
     _open(): void;

@@ -46,7 +46,7 @@ export function defineAge() {
         this._updates?.close();
         const client = this.client ?? clients[0];
         const name = this.getAttribute("for");
-        this._updates = client && name && client.mode !== "closed" ? client.subscribe(name) : null;
+        this._updates = client && name && !["closed", "stopped"].includes(client.mode) ? client.subscribe(name) : null;
         this._updates?.addEventListener("age", () => this._show());
         this._show();
       }

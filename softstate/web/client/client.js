@@ -227,6 +227,14 @@ export class Client extends EventTarget {
     for (const message of unsent) port.postMessage(message);
   }
 
+  /** @param {SoftstateError} error why there is no engine to talk to */
+  stop(error) {
+    if (this._end) return;
+    this._lastError = error;
+    this._because = error.message;
+    this._over("stopped", error);
+  }
+
   /** @param {string} type "jumped" or "online" */
   tell(type) {
     this._port?.postMessage({ type });

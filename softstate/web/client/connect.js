@@ -53,7 +53,7 @@ export function nodeUrl(text) {
  * @param {ConnectOptions} options
  * @returns {void}
  */
-function check({ maxAge, token, name, push, ttlMs, worker, principal }) {
+function check({ maxAge, token, name, push, ttlMs, worker, workerUrl, principal }) {
   if (maxAge !== undefined && !(typeof maxAge === "number" && maxAge > 0)) {
     throw wrong(`maxAge must be a number of seconds above 0, not ${String(maxAge)}`);
   }
@@ -71,6 +71,9 @@ function check({ maxAge, token, name, push, ttlMs, worker, principal }) {
   }
   if (worker !== undefined && !["shared", "dedicated", "page"].includes(worker)) {
     throw wrong(`worker must be 'shared', 'dedicated' or 'page', not '${worker}'`);
+  }
+  if (workerUrl !== undefined && !URL.canParse(workerUrl, import.meta.url)) {
+    throw wrong(`workerUrl must say where softstate-worker.js is, not '${workerUrl}'`);
   }
 }
 
@@ -116,6 +119,10 @@ async function place(client, settings, principal, { worker = "shared", workerUrl
   const url = new URL(workerUrl ?? "./softstate-worker.js", import.meta.url);
   const own = page.location && url.origin === page.location.origin;
   const { lock, release } = holdLock();
+  const forget = () => {
+    clients.splice(clients.indexOf(client), 1);
+    release();
+  };
   /** @type {any} */
   let port = null;
   let shared = false;
@@ -125,24 +132,36 @@ async function place(client, settings, principal, { worker = "shared", workerUrl
     shared = !!port;
   }
   if (!port && worker !== "page" && page.Worker && page.document) port = await ready(() => dedicated(url, own), (each) => each);
-  let stop = () => {};
-  if (port) {
-    stop = () => port.terminate?.();
-  } else {
-    const { Engine } = await import(/* @vite-ignore */ url.href);
+  const started = port;
+  if (!port) {
+    const module = await loaded(url, client);
+    if (!module) return forget();
     const [one, other] = pair();
-    new Engine({ WebSocket, fetch }).attach(other);
+    new module.Engine({ WebSocket, fetch }).attach(other);
     port = one;
   }
   const leave = listen(client, shared);
   client.onclose = () => {
-    clients.splice(clients.indexOf(client), 1);
     leave();
-    release();
-    setTimeout(stop, 1000); // what it says goodbye with is still under way
+    forget();
+    setTimeout(() => started?.terminate?.(), 1000); // what it says goodbye with is still under way
   };
   client.attach(port, shared ? lock : "");
   if (client.mode === "closed") client.onclose();
+}
+
+/**
+ * Load the machine into the page; stop the client, and return nothing, if it is not there.
+ * @param {URL} url
+ * @param {Client} client
+ */
+async function loaded(url, client) {
+  try {
+    return await import(/* @vite-ignore */ url.href);
+  } catch (error) {
+    const why = `${url.href} cannot be loaded (${/** @type {Error} */ (error).message})`;
+    client.stop(wrong(`${why}: put softstate-worker.js beside softstate.js, or say where it is as workerUrl`));
+  }
 }
 
 /**

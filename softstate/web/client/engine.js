@@ -323,11 +323,11 @@ export class Engine {
     if (!tab.owed && !pending) return;
     const clock = shell.clock.now();
     const handles = [];
-    let room = EVENTS_MAX;
+    let eventsLeft = EVENTS_MAX;
     let whole = true;
     for (const [id, inbox] of tab.inboxes) {
       const events = [];
-      while (inbox.size && room-- > 0) events.push(inbox.take());
+      while (inbox.size && eventsLeft-- > 0) events.push(inbox.take());
       if (inbox.size) whole = false;
       // An age is about all that was posted: of what is cut off, it is told with the rest.
       const age = inbox.size ? null : shell.machine.age(clock, inbox.names);

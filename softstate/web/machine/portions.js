@@ -56,8 +56,8 @@ export class Portions {
    * @returns {string[][]}
    */
   cut(names, position, most = NAMES_MAX) {
-    let room = this.messageBytes - HEAD_BYTES - CURSOR_BYTES;
-    if (position) room -= textBytes(position.epoch) + textBytes(position.lineage);
+    let bytesMax = this.messageBytes - HEAD_BYTES - CURSOR_BYTES;
+    if (position) bytesMax -= textBytes(position.epoch) + textBytes(position.lineage);
     most = Math.min(this.names, most);
     /** @type {string[][]} */
     const portions = [];
@@ -66,7 +66,7 @@ export class Portions {
       const size = utf8(name).length + count(name, /["\\]/g) + 24;
       if (!portions.length || size > left || portions[portions.length - 1].length >= most) {
         portions.push([]);
-        left = room;
+        left = bytesMax;
       }
       portions[portions.length - 1].push(name);
       left -= size;

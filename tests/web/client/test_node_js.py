@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,6 +81,7 @@ def test_errors_say_what_happened_and_what_to_do(node: Server, run: Run) -> None
       await tell(() => connect("ftp://a"));
       await tell(() => connect("ws://a/v1/ws"));
       await tell(() => connect(url, { maxAge: 0 }));
+      await tell(() => connect(url, { workerUrl: "https://" }));
       client.close();
       await tell(() => client.subscribe("a"));
       return told;
@@ -98,6 +100,7 @@ def test_errors_say_what_happened_and_what_to_do(node: Server, run: Run) -> None
         ["invalid", "'ftp://a' must begin with ws://, wss://, http:// or https://"],
         ["invalid", "'ws://a/v1/ws' must be the base URL of the node: leave out the part from /v1 on"],
         ["invalid", "maxAge must be a number of seconds above 0, not 0"],
+        ["invalid", "workerUrl must say where softstate-worker.js is, not 'https://'"],
         ["client_closed", "the client was closed; what it had sent may be applied"],
     ]  # fmt: skip
 
@@ -140,6 +143,23 @@ def test_a_place_without_a_node_is_told(tmp_path: Path, run: Run) -> None:
     server = Server(tmp_path, store="memory:").start()
     server.kill()
     assert "cannot be reached" in run(text, [server.http])
+
+
+def test_a_client_without_its_other_file_says_where_that_has_to_be(package: Path, tmp_path: Path) -> None:
+    for name in ("softstate.js", "package.json"):
+        shutil.copy(package / name, tmp_path)
+    text = """async () => {
+      const client = connect("ws://127.0.0.1:1", { worker: "page" });
+      const told = [];
+      const note = (error) => told.push(error.code, error.message);
+      await client.publish("a", 1).catch(note);
+      try { for await (const _ of client.subscribe("a")); } catch (error) { note(error); }
+      return [client.mode, client.because, ...told];
+    }"""
+    mode, because, *told = evaluate(tmp_path, CONNECT, text, None)
+    assert (mode, told) == ("stopped", ["invalid", because] * 2)
+    assert f"{(tmp_path / 'softstate-worker.js').as_uri()} cannot be loaded" in because
+    assert "put softstate-worker.js beside softstate.js, or say where it is as workerUrl" in because
 
 
 def test_a_client_without_push_has_its_polls_held(node: Server, run: Run) -> None:
