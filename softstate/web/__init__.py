@@ -43,6 +43,8 @@ def web_files() -> Mapping[str, WebFile]:
 
 
 def _read(name: str, content_type: str) -> WebFile:
-    made = bundle.BUNDLES.get(name)
-    content = Path(__file__).with_name(name).read_bytes() if made is None else bundle.bundle(made).encode()
+    if name in bundle.BUNDLES:
+        content = bundle.bundle(name).encode()
+    else:
+        content = Path(__file__).with_name(name).read_bytes()
     return WebFile(content_type, content, gzip.compress(content, 9, mtime=0), sha256(content).hexdigest()[:_DIGITS])

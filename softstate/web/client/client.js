@@ -198,7 +198,8 @@ export class Client extends EventTarget {
         this._post({ type: "publish", ticket, topic, value, deleted, expect: expect ?? null, key: key ?? null });
       } catch (error) {
         this._publishes.delete(ticket);
-        reject(new SoftstateError("invalid", `value cannot be published: ${/** @type {Error} */ (error).message}`));
+        const { message } = /** @type {Error} */ (error);
+        reject(new SoftstateError("invalid", `value cannot be published: ${message}`));
       }
     });
   }
@@ -342,7 +343,8 @@ export class Client extends EventTarget {
         failed("the token function gave no token: that is text of 1 to 8192 printable ASCII characters");
       }
     } catch (error) {
-      failed(`the token function failed: ${/** @type {Error} */ (error)?.name}`); // its text may hold a secret
+      const kind = /** @type {Error} */ (error)?.name; // its text may hold a secret
+      failed(`the token function failed: ${kind}`);
     }
   }
 }

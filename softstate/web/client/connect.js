@@ -159,8 +159,8 @@ async function loaded(url, client) {
   try {
     return await import(/* @vite-ignore */ url.href);
   } catch (error) {
-    const why = `${url.href} cannot be loaded (${/** @type {Error} */ (error).message})`;
-    client.stop(wrong(`${why}: put softstate-worker.js beside softstate.js, or say where it is as workerUrl`));
+    const { message } = /** @type {Error} */ (error);
+    client.stop(wrong(`${url.href} cannot be loaded (${message}): put softstate-worker.js beside softstate.js, or say where it is as workerUrl`));
   }
 }
 

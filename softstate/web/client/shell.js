@@ -200,7 +200,8 @@ export class Shell {
     if (!connection) return;
     this._connections.delete(conn);
     connection.socket.close();
-    this.because = `the connection ended${code === null ? "" : ` with code ${code}`}${reason && `: ${reason}`}`;
+    const how = (code === null ? "" : ` with code ${code}`) + (reason && `: ${reason}`);
+    this.because = `the connection ended${how}`;
     this.handle({ event: "lost", conn, code, reason });
   }
 
