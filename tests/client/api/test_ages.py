@@ -141,7 +141,7 @@ async def test_fresh_asks_now_and_says_when_nothing_answers(node: MemoryNode, au
         assert trio.current_time() - before < 1
         await node.kill()
         await trio.sleep(5)
-        with pytest.raises(Stale, match="nothing proved it.*`Client.last_error` says why"):
+        with pytest.raises(Stale, match=r"nothing proved it.*`Client.last_error` says why"):
             await updates.fresh(1.0, timeout_s=3)
         polling = node.connect(push=False)
         await node.start()
