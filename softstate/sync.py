@@ -102,7 +102,7 @@ class SyncClient(Blocking):
     interrupts is given up.
     """
 
-    USAGE = _USAGE
+    _HINT = _USAGE
 
     def __init__(self, urls: tuple[str, ...], options: dict[str, Any]) -> None:
         self._urls = urls
@@ -268,7 +268,7 @@ class SyncClient(Blocking):
 class _Watch(Blocking):
     """The iterator of `SyncClient.watch`; it unsubscribes when it ends, or is no longer referred to."""
 
-    USAGE = _USAGE
+    _HINT = _USAGE
 
     def __init__(self, changes: Iterator[Change]) -> None:
         self._changes = changes

@@ -54,7 +54,7 @@ class Block(AsyncBlock):
     It raises the block's own exceptions as they are, in no group.
     """
 
-    USAGE = _USAGE
+    _HINT = _USAGE
 
     def __init__(self, client: Client, shell: Shell) -> None:
         self._client = client

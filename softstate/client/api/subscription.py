@@ -27,7 +27,7 @@ _USAGE = """client.subscribe(...) is a block, whose handle is iterated over:
 class Subscription(AsyncBlock):
     """The block that `Client.subscribe` makes: entered, once, by ``async with``, it gives the `Updates`."""
 
-    USAGE = _USAGE
+    _HINT = _USAGE
 
     def __init__(
         self,
