@@ -94,9 +94,47 @@ _RARE_RENEWALS = (
 )
 _BIT_FLIPS = "tests/store/sqlite/test_bit_flips.py"
 _HERD = "tests/simulation/test_schedule_herd.py"
+_SIM = "tests/simulation"
+_LIMITS = "tests/simulation/test_schedule_limits.py::test_a_mutant_is_noticed"
+_NETWORK = "tests/simulation/test_schedule_network.py"
+
+_WITH_A_WORLD = (
+    (
+        f"{_SIM}/test_schedule_keys.py::test_a_mutant_is_noticed[policy_files_are_read_once"
+        "-test_a7_a_policy_file_is_narrowed_then_spoilt_then_put_right]"
+    ),
+    (
+        f"{_SIM}/test_permission_schedule_mutants.py::test_a_mutant_is_noticed"
+        "[all_tokens_are_fetched_at_the_same_part_of_their_time"
+        "-test_a10_a_herd_whose_tokens_end_in_the_same_second_fetches_others_over_time]"
+    ),
+    f"{_LIMITS}[limits_are_not_enforced-test_l1_one_identity_meets_every_limit_and_nobody_else_notices]",
+    (
+        f"{_LIMITS}[memory_is_not_refused"
+        "-test_l4_a_node_without_memory_sheds_the_largest_identity_and_nobody_else_notices]"
+    ),
+    f"{_LIMITS}[publishes_are_not_limited-test_l6_one_identity_floods_a_node_and_fifty_others_do_not_notice]",
+    f"{_LIMITS}[refused_publishes_fail-test_l1_one_identity_meets_every_limit_and_nobody_else_notices]",
+)
+"""Mutants that are noticed at the end of a long world only."""
 
 THOROUGH = frozenset(
     {
+        *_WITH_A_WORLD,
+        *(
+            f"{_SIM}/test_random_permissions.py::test_a_random_schedule_breaks_no_promise[{seed}]"
+            for seed in range(4, 12)
+        ),
+        f"{_SIM}/test_schedule_callout.py::test_a6_each_client_costs_a_question_a_minute[60]",
+        f"{_SIM}/test_schedule_keys.py::test_a3_strangers_flood_a_node_while_no_keys_can_be_fetched[broken]",
+        f"{_SIM}/test_schedule_keys.py::test_a3_strangers_flood_a_node_while_no_keys_can_be_fetched[down]",
+        f"{_NETWORK}::test_a_partition[N1 to the node-polling]",
+        f"{_NETWORK}::test_a_partition[N2 from the node-polling]",
+        f"{_NETWORK}::test_a_partition[N3 both ways-polling]",
+        f"{_NETWORK}::test_a_partition[N4 node and store-polling]",
+        *(f"{_NETWORK}::test_n7_many_messages_out_of_order_take_no_client_back[{seed}]" for seed in range(16, 20)),
+        f"{_SIM}/test_schedule_permissions.py::test_a0_tokens_are_replaced_in_place_and_nothing_is_noticed[3600.0]",
+        f"{_SIM}/test_no_token_is_told.py::test_nothing_that_nodes_tell_holds_a_token[callout]",
         *(f"{_RANDOM}::test_a_random_schedule_breaks_no_promise[{seed}]" for seed in range(4, 24)),
         f"{_RANDOM}::test_a_schedule_that_hypothesis_chooses_breaks_no_promise",
         f"{_PROXIES}[reset]",

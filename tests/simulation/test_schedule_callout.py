@@ -33,13 +33,14 @@ def unnoticed(*clients: SimClient) -> bool:
     return all((client.mode, count_of(client, "connects"), repaired(client)) == ("live", 1, 0) for client in clients)
 
 
-def test_a6_an_hour_costs_a_question_for_each_client_and_minute() -> None:
+@pytest.mark.parametrize("minutes", [15, 60])
+def test_a6_each_client_costs_a_question_a_minute(minutes: int) -> None:
     async def scenario(world: World) -> None:
         clients = await start(world)
-        await commits(world, 3_600.0)
+        await commits(world, 60.0 * minutes)
         assert unnoticed(*clients[:2])
         assert world.callout is not None
-        assert 3 * 55 <= world.callout.asked <= 3 * 65 + 60
+        assert 2.75 * minutes <= world.callout.asked <= 4.25 * minutes
         assert world.callout.logins == 3
 
     world, _ = run_checked(61, scenario, callout=True, bounds=BOUNDS)

@@ -79,14 +79,22 @@ async def ran(*words: str, stdin: bytes = b"") -> tuple[int, str]:
 async def test_what_a_node_refused_until_the_time_is_over(answer: dict[str, Any]) -> None:
     """It is to come back much later: else it might have just done so, with unknown outcome, when its time is over."""
     async with answering({**answer, "retry_ms": 60_000}) as url:
-        code, err = await ran("publish", "a", "1", "--url", url, "--timeout", "4s")
-        assert code == REFUSED
-        assert err.startswith("softstate: nothing was published within 4 s: ")
-        assert answer["message"] in err
-        assert "may have been applied" not in err
-        code, err = await ran("publish", "--ndjson", "-", "--url", url, "--timeout", "4s", stdin=LINE)
-        assert code == REFUSED
-        assert "line 1 was not published" in err
+
+        async def one() -> None:
+            code, err = await ran("publish", "a", "1", "--url", url, "--timeout", "4s")
+            assert code == REFUSED
+            assert err.startswith("softstate: nothing was published within 4 s: ")
+            assert answer["message"] in err
+            assert "may have been applied" not in err
+
+        async def many() -> None:
+            code, err = await ran("publish", "--ndjson", "-", "--url", url, "--timeout", "4s", stdin=LINE)
+            assert code == REFUSED
+            assert "line 1 was not published" in err
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            nursery.start_soon(many)
 
 
 async def test_a_publish_that_succeeds_after_refusals_is_published() -> None:
