@@ -109,8 +109,11 @@ class Client:
 
     @property
     def age(self) -> float:
-        """The greatest age of all its subscriptions, in seconds, as of now (see `Updates.age`)."""
-        return self._machine.age(self._clock.now())
+        """The greatest age of all its subscriptions, in seconds, as of now (see `Updates.age`).
+
+        Infinite without any: nothing is known then that could have an age.
+        """
+        return self._machine.age(self._clock.now()) if self._dispatcher.inboxes.hold_names else math.inf
 
     @property
     def position(self) -> Position | None:

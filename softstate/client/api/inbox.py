@@ -222,6 +222,11 @@ class Inboxes:
                 freed.append(name)
         return freed
 
+    @property
+    def hold_names(self) -> bool:
+        """Whether any inbox holds any name."""
+        return bool(self._by_name)
+
     def all(self) -> list[Inbox]:
         """Return every inbox."""
         return list(self._all)

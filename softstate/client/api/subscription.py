@@ -73,14 +73,20 @@ class Subscription(AsyncBlock):
             self._machine.unreadable,
             self._machine.known,
             lambda: self._shell.handle(FreshWanted()),
+            self._leave,
             self._kind,
         )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         inbox, inboxes = self._inbox, self._dispatcher.inboxes
         assert inbox is not None, "a block is left after it was entered"
+        if inbox.closed:
+            return
         freed = inboxes.remove(inbox)
         if self._narrow:
             self._shell.handle(Narrowing(inboxes.narrowing()))

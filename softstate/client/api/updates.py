@@ -53,6 +53,7 @@ class Updates:
         unreadable_of: Callable[[Iterable[str]], Iterable[str]] = lambda _: (),
         known_of: Callable[[str], Iterable[Change]] = lambda _: (),
         ask: Callable[[], None] = lambda: None,
+        leave: Callable[[], None] = lambda: None,
         kind: type | None = None,
     ) -> None:
         self._inbox = inbox
@@ -62,6 +63,7 @@ class Updates:
         self._unreadable_of = unreadable_of
         self._known_of = known_of
         self._ask = ask
+        self._leave = leave
         self._kind = kind
         self._taken = TAKEN_MAX
         self._rested_s = -math.inf
@@ -121,6 +123,14 @@ class Updates:
                 if change.version > 0 and not change.deleted:
                     found[change.topic] = self._converted(change)
         return found
+
+    def close(self) -> None:
+        """Unsubscribe, as leaving the block of `subscribe` does, also from another task of the client's loop.
+
+        What is pending is dropped. Iterations end, those that wait as well; who waits in `synced` or `fresh` gets
+        `softstate.ClientClosed`. Calling it again, or leaving the block then, does nothing.
+        """
+        self._leave()
 
     async def synced(self, *, timeout_s: float = math.inf) -> None:
         """Wait until the age is finite: the current state of every name has arrived, and can be iterated over.

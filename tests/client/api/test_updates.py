@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from trio.testing import MockClock
 
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Reset
-from softstate.errors import Denied, Invalid
+from softstate.errors import ClientClosed, Denied, Invalid
 from softstate.model import Change
 from softstate.position import Position
 from softstate.wire.messages import ClientBye
@@ -79,6 +80,78 @@ async def test_handles_share_names(push: PushNode, autojump_clock: MockClock) ->
             assert client.age < 100
         await trio.sleep(1)
         assert list(push.names) == []
+
+
+async def test_a_handle_that_another_task_closes(push: PushNode, autojump_clock: MockClock) -> None:
+    push.put("p/a", 1)
+    async with client_of(push.node.open_stream) as client, client.subscribe("p/") as other:
+        assert (await anext(other)).value == 1
+        async with client.subscribe("p/", "q") as updates, trio.open_nursery() as nursery:
+            seen: list[str] = []
+
+            async def follow(iterator: AsyncIterator[object], name: str) -> None:
+                async for _ in iterator:
+                    pass
+                seen.append(name)
+
+            for iterator, name in ((updates, "changes"), (updates.events(), "events"), (updates.batches(), "batches")):
+                nursery.start_soon(follow, iterator, name)
+            await trio.sleep(1)
+            updates.close()
+            await trio.sleep(1)
+            assert sorted(seen) == ["batches", "changes", "events"]
+            assert list(push.names) == ["p/"], "the other handle is still on it"
+            updates.close()
+            await push.push("p/a", 2)
+            assert (await anext(other)).value == 2
+            assert [change async for change in updates] == []
+            assert updates.age == math.inf
+    updates.close()
+
+
+@pytest.mark.parametrize("wait", [Updates.synced, lambda updates: updates.fresh(1.0)], ids=["synced", "fresh"])
+async def test_who_waits_for_a_handle_that_is_closed_learns_it(
+    push: PushNode, autojump_clock: MockClock, wait: Callable[[Updates], Awaitable[None]]
+) -> None:
+    push.node.fail = ConnectionRefusedError()
+    async with (
+        client_of(push.node.open_stream) as client,
+        client.subscribe("p/") as updates,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def close() -> None:
+            await trio.sleep(1)
+            updates.close()
+
+        nursery.start_soon(close)
+        with pytest.raises(ClientClosed, match="this subscription was closed"):
+            await wait(updates)
+
+
+async def test_what_is_pending_of_a_closed_handle_is_dropped(push: PushNode, autojump_clock: MockClock) -> None:
+    push.put("p/a", 1)
+    async with client_of(push.node.open_stream) as client, client.subscribe("p/") as updates:
+        await updates.synced()
+        updates.close()
+        assert [change async for change in updates] == []
+        await trio.sleep(1)
+        assert list(push.names) == []
+
+
+async def test_a_client_that_follows_nothing_has_no_age(push: PushNode, autojump_clock: MockClock) -> None:
+    push.denied = ["secret"]
+    async with client_of(push.node.open_stream) as client:
+        await until(client, "live")
+        assert client.age == math.inf
+        async with client.subscribe("a") as updates:
+            await updates.synced()
+            assert client.age < 1
+        assert client.age == math.inf
+        async with client.subscribe("secret") as refused:
+            with pytest.raises(Denied):
+                await refused.synced()
+            assert client.age == math.inf
 
 
 async def test_subscribing_again_gives_the_value_again(push: PushNode, autojump_clock: MockClock) -> None:
