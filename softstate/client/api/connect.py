@@ -132,7 +132,7 @@ def connect(
         push: Use WebSocket, where a node offers it; else only poll.
         codec: How messages are written. ``json`` is readable in packet captures.
         name: This client's name in the logs of nodes; up to 128 characters.
-        token: Credentials, sent in ``hello`` and as ``Authorization: Bearer``: text; or an async function that takes a
+        token: Credentials, sent as ``Authorization: Bearer``, and in ``hello``: text; or an async function that takes a
             `softstate.TokenRequest` and returns a token. It is called for the first one, well before one ends, and when
             a node refuses one; one call at a time, each for 30 s at most, again and again after a backoff if it fails.
             If it returns None or raises `softstate.Denied`, the client stops.

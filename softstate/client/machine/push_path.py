@@ -134,7 +134,7 @@ class PushPath:
             since = core.knowledge.lowest_revision()
             token = session.token if since is not None and position is not None else None
         since = since if token else None
-        connection.presented = core.credentials.cell.token
+        # The token of the handshake, if another came meanwhile: a node takes no two. That one follows the welcome.
         hello = Hello(position, token, since, options.ttl_ms, connection.presented, options.name, options.beat_ms)
         core.act(Send(connection.conn, hello))
         if not self.early.allowed(connection.url):

@@ -33,6 +33,11 @@ IDLE_S_MAX = 60.0
 """How long a connection is kept without a request: less than the 75 s after which a node closes it."""
 
 
+def authorization(token: str | None) -> list[tuple[str, str]]:
+    """Return the header that presents a token, if there is one (P-AUTH-8)."""
+    return [] if token is None else [("Authorization", f"Bearer {token}")]
+
+
 @final
 class HttpClient:
     """Requests to nodes. Any number of tasks may use it at once; each request in flight has a connection to itself."""
@@ -73,8 +78,7 @@ class HttpClient:
         out the request all the same.
         """
         headers = [("User-Agent", "softstate"), ("Accept", accept or self.codec.content_type), *self._headers]
-        if self.cell.token is not None:
-            headers.append(("Authorization", f"Bearer {self.cell.token}"))
+        headers += authorization(self.cell.token)
         if body:
             headers.append(("Content-Type", self.codec.content_type))
         request = Request(method, url.authority, url.target(path), headers, body)

@@ -58,7 +58,7 @@ from softstate.client.requests import posting
 from softstate.client.requests.reply import HttpFailed
 from softstate.client.shell.bell import Bell
 from softstate.client.shell.clock import Clock
-from softstate.client.shell.http import HttpClient
+from softstate.client.shell.http import HttpClient, authorization
 from softstate.client.shell.reader import drive
 from softstate.client.shell.sockets import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, Tasks, WebSocket
 from softstate.client.shell.token_provider import fetch_token
@@ -170,8 +170,10 @@ class Application(Protocol):
 class _Connection:
     """One connection, from `Connect` to its end."""
 
-    def __init__(self, conn: int) -> None:
+    def __init__(self, conn: int, token: str | None) -> None:
         self.conn = conn
+        self.token = token
+        """What its handshake presents, and its `hello`."""
         self.scope = anyio.CancelScope()
         self._queue: deque[ClientMessage] = deque()
         self._changed = Bell()
@@ -302,7 +304,7 @@ class Shell:
                 if (connection := self._connections.get(action.conn)) is not None:
                     connection.send(action.message)
             case Connect():
-                connection = self._connections[action.conn] = _Connection(action.conn)
+                connection = self._connections[action.conn] = _Connection(action.conn, self._http.cell.token)
                 self._tasks.start_soon(self._connection, action, connection)
             case Disconnect():
                 if (connection := self._connections.pop(action.conn, None)) is not None:
@@ -358,9 +360,9 @@ class Shell:
         self.handle(ending or Lost(connection.conn, None, connection.failure))
 
     async def _converse(self, tasks: Tasks, action: Connect, connection: _Connection) -> ConnectFailed | Lost:
-        url = parse_url(action.url)
+        url, headers = parse_url(action.url), [*self._headers, *authorization(connection.token)]
         try:
-            websocket = await open_websocket(tasks, url, self.codec, self._open_stream, action.timeout_s, self._headers)
+            websocket = await open_websocket(tasks, url, self.codec, self._open_stream, action.timeout_s, headers)
         except HandshakeFailed as error:
             return ConnectFailed(
                 connection.conn, error.reason, error.status, error.retry_ms, error.error, unsent=error.unsent

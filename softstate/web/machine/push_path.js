@@ -131,7 +131,7 @@ export class PushPath {
       since = knowledge.lowestRevision();
     }
     const resumes = since !== null && !!session?.token;
-    const token = (connection.presented = core.credentials.cell.token);
+    const token = connection.presented; // of the handshake, if another came meanwhile: that one follows the welcome
     this._send(connection, {
       op: "hello",
       ...(position && { position }),

@@ -204,6 +204,20 @@ def test_a_token_that_comes_during_the_greeting_is_presented_behind_the_welcome(
     assert [auth.token for auth in rig.recently_sent(Auth)] == ["t2"]
 
 
+def test_a_token_that_comes_while_a_connection_opens_is_no_other_than_that_of_the_handshake() -> None:
+    rig = Provided("a").come_live()
+    rig.do(Lost(rig.conn, None, "gone"))
+    while rig.machine.describe().connection is None:
+        rig.tick_once()
+    rig.machine._credentials._due_at = rig.now
+    rig.do(Jumped())
+    rig.give()
+    rig.do(Connected(rig.conn))
+    assert rig.sent(Hello)[-1].token == "t1"
+    rig.arrive(rig.welcome(credentials_ms=1_000_000))
+    assert [auth.token for auth in rig.recently_sent(Auth)] == ["t2"]
+
+
 def test_polls_tell_when_a_token_ends_too() -> None:
     rig = Provided("a", push=False)
     rig.open()

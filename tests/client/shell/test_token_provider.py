@@ -11,6 +11,9 @@ from softstate.client.machine.events import TokenFailed, TokenGot
 from softstate.client.shell.token_provider import fetch_token
 from softstate.client.tokens import TokenRequest, takes_request
 from softstate.errors import ConfigError, Denied
+from softstate.wire import JSON
+from softstate.wire.messages import Error
+from tests.kit.scripted_node import Answer, ScriptedNode
 
 
 async def hangs(_: TokenRequest) -> str:
@@ -65,6 +68,27 @@ async def test_a_failure_is_told_without_secrets(
     failed = await fetch_token(provider, 7, TokenRequest())  # type: ignore[arg-type]
     assert isinstance(failed, TokenFailed)
     assert (failed.number, failed.error.message, failed.final) == (7, said, final)
+
+
+async def test_a_handshake_presents_the_token_and_its_refusal_has_another_fetched(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    asked: list[str | None] = []
+
+    async def provider(request: TokenRequest) -> str | None:
+        await trio.lowlevel.checkpoint()
+        asked.append(request.rejected)
+        return f"t{len(asked)}"
+
+    refused = Answer.of(Error("unauthenticated", "over", why="expired"), JSON, 401)
+    node = ScriptedNode(nursery, refusal=refused)
+    async with connect("ws://node", token=provider, open_stream=node.open_stream) as client:
+        while len([each for each in node.asked if each.target == "/v1/ws"]) < 3:
+            await trio.sleep(1)
+        assert client.mode == "polling"
+    presented = [each.headers.get("authorization") for each in node.asked if each.target == "/v1/ws"]
+    assert presented[:3] == ["Bearer t1", "Bearer t2", "Bearer t3"]
+    assert asked[:3] == [None, "expired", "expired"]
 
 
 def test_a_function_that_takes_no_request_is_no_provider() -> None:

@@ -170,6 +170,21 @@ def _due_connecting(script: Script) -> None:
 
 
 @scenario(
+    "come-while-opening",
+    "Another token comes while a connection opens: the hello presents that of the handshake.",
+    "a",
+    provider=True,
+    clauses="P-AUTH-8",
+)
+def _come_opening(script: Script) -> None:
+    begun(script).advance(1.5)
+    script.do(script.polled(credentials_ms=2_000))
+    script.advance(1.0)
+    script.do(script.token("t2"), Connected(script.conn))
+    script.arrive(script.welcome(credentials_ms=2_000))
+
+
+@scenario(
     "refused",
     "A token that a node refuses is replaced, and all paths wait: on each way of refusing.",
     "a",
