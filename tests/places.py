@@ -22,6 +22,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/test_readme.py": ("processes",),
     "tests/bench": ("processes",),
     "tests/docs": ("processes",),
+    "tests/docs/test_snippets.py": (),
     "tests/bench/speed": ("processes", "bench"),
     "tests/bench/speed/test_nodes.py": ("engines", "processes", "bench"),
     "tests/bench/trials/fuzz": (),
