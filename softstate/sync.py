@@ -35,8 +35,9 @@ from softstate.client.api.client import READ_TIMEOUT_S, Client as AsyncClient
 from softstate.client.api.connect import connect as connect_async
 from softstate.client.api.knowing import Known
 from softstate.client.api.updates import Updates
+from softstate.client.machine.state import Statistics
 from softstate.client.requests.reading import Listing
-from softstate.errors import ClientClosed
+from softstate.errors import ClientClosed, SoftstateError
 from softstate.model import Change, Mode, Value
 
 T = TypeVar("T")
@@ -196,6 +197,21 @@ class SyncClient(Blocking):
         """The client's mode, ``closed`` before its first use in this process."""
         running = self._running
         return "closed" if running is None else running.client.mode
+
+    @property
+    def age(self) -> float:
+        """See `softstate.Client.age`: infinite before its first use in this process, and when nothing is followed."""
+        return math.inf if self._running is None else self._call(lambda client: _now(client.age))
+
+    @property
+    def last_error(self) -> SoftstateError | None:
+        """See `softstate.Client.last_error`."""
+        running = self._running
+        return None if running is None else running.client.last_error
+
+    def statistics(self) -> Statistics:
+        """See `softstate.Client.statistics`; of this process."""
+        return self._call(lambda client: _now(client.statistics()))
 
     def close(self) -> None:
         """Say goodbye to nodes, and end the thread. Calls that wait, and later ones, raise `softstate.ClientClosed`."""

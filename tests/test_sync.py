@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -12,6 +13,8 @@ import pytest
 import softstate
 from softstate import ClientClosed, Conflict, Invalid, Stale, sync
 from tests.kit.loops import NodeThread, node_thread
+
+NOBODY = "ws://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -57,6 +60,22 @@ def test_publish_read_and_follow(node: NodeThread) -> None:
         soft.publish("p/a", 1)
 
 
+def test_it_tells_its_age_and_what_happened(node: NodeThread) -> None:
+    with softstate.sync.connect(node.url) as soft:
+        assert (soft.age, soft.last_error, soft.mode) == (math.inf, None, "closed")
+        assert soft.read("p/a") is None
+        assert soft.age == math.inf, "nothing is followed"
+        soft.follow("p/")
+        assert fresh(soft, "p/a") is None
+        assert soft.age < 60
+        assert soft.statistics().connects == 1
+    nowhere = softstate.sync.connect(NOBODY)
+    with pytest.raises(softstate.Unavailable):
+        nowhere.get("a", timeout_s=0.2)
+    assert isinstance(nowhere.last_error, softstate.Unavailable)
+    nowhere.close()
+
+
 def test_watch_ends_when_nothing_comes(node: NodeThread) -> None:
     with softstate.sync.connect(node.url) as soft:
         soft.publish("w/a", 1)
@@ -97,9 +116,6 @@ def test_options_are_checked_at_once() -> None:
         softstate.sync.connect("ws://127.0.0.1:1", max_age=-1)
     with pytest.raises(softstate.ConfigError, match="at least one node"):
         softstate.sync.connect()
-
-
-NOBODY = "ws://127.0.0.1:1"
 
 
 def test_calls_that_wait_learn_that_the_client_was_closed() -> None:

@@ -48,14 +48,15 @@ class AsyncioStream:
         await anyio.lowlevel.checkpoint()
 
 
-async def open_by_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> AsyncioStream:
+async def open_by_asyncio(host: str, port: int, tls: ssl.SSLContext | None, server_name: str = "") -> AsyncioStream:
     """Open a TCP stream; raises what `open_secured` raises. Cancelling closes it."""
     stream = await anyio.connect_tcp(host, port)
     _socket_of(stream).setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if tls is None:
         return AsyncioStream(stream)
     try:
-        secured = await TLSStream.wrap(stream, hostname=host, ssl_context=tls, standard_compatible=False)
+        name = server_name or host
+        secured = await TLSStream.wrap(stream, hostname=name, ssl_context=tls, standard_compatible=False)
     except anyio.EndOfStream:
         await anyio.aclose_forcefully(stream)
         raise anyio.BrokenResourceError from OSError(CUT_TLS)

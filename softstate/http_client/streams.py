@@ -64,23 +64,24 @@ async def open_tcp(host: str, port: int, tls: bool) -> Stream:
     return await open_secured(host, port, _system_tls() if tls else None)
 
 
-async def open_secured(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+async def open_secured(host: str, port: int, tls: ssl.SSLContext | None, server_name: str = "") -> Stream:
     """Open a TCP stream (with TCP_NODELAY) of the loop that runs, and make the TLS handshake, if there is a context.
 
-    A host that begins with ``unix:`` is the path of a Unix socket. Raises OSError, or another of `STREAM_ERRORS` if the
-    handshake fails; `cause` tells why. Cancelling closes the stream.
+    The certificate has to be for `server_name`, if that is another than the host. A host that begins with ``unix:`` is
+    the path of a Unix socket. Raises OSError, or another of `STREAM_ERRORS` if the handshake fails; `cause` tells why.
+    Cancelling closes the stream.
     """
     if running_loop() == "asyncio":
         if host.startswith(UNIX_SCHEME):
             return await open_unix_by_asyncio(host.removeprefix(UNIX_SCHEME))
-        return await open_by_asyncio(host, port, tls)
+        return await open_by_asyncio(host, port, tls, server_name)
     if host.startswith(UNIX_SCHEME):
         return await trio.open_unix_socket(host.removeprefix(UNIX_SCHEME))
     stream = await trio.open_tcp_stream(host, port)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if tls is None:
         return stream
-    secured = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
+    secured = trio.SSLStream(stream, tls, server_hostname=server_name or host, https_compatible=True)
     try:
         await secured.do_handshake()
     except BaseException:

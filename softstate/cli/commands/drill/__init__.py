@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
-from softstate.cli.commands.drill.plan import Kind, Plan, fresh_prefix
+from softstate.cli.commands.drill.plan import Kind, Plan, Runtime, fresh_prefix
 from softstate.cli.options.durations import duration
 from softstate.cli.options.nodes import AsJson
 from softstate.cli.processes.interrupt import interruptible
@@ -28,6 +28,7 @@ async def command(
     *,
     kill: Kind = "server",
     clients: int = 100,
+    client: Runtime = "trio",
     for_: Annotated[
         float, Parameter(name="--for", converter=duration, metavar="DURATION", show_default=lambda s: f"{s:g}s")
     ] = 15.0,
@@ -46,6 +47,7 @@ async def command(
     :param kill: server: kill -9 of the node that pushes; store: no process can read or write it; link: nothing passes
         between clients and that node, in silence, and then a reset; client: one quarter of them stopped, one killed.
     :param clients: How many clients to run, in up to four processes.
+    :param client: What the clients run under: trio, asyncio, or sync, which is softstate.sync, in threads.
     :param for_: How long to measure; after that it waits until all clients have settled.
     :param json: Print one JSON object.
     :param url: A node of your own installation; may be repeated. Nothing is started then.
@@ -55,7 +57,8 @@ async def command(
     :param start_command: With --url: shell command that ends that; it is run in any case, also on Ctrl-C.
     """
     plan = Plan(kind=kill, clients=clients, for_s=for_, urls=url, prefix=fresh_prefix([prefix] if prefix else []),
-                kill_command=kill_command, start_command=start_command, tls=tls).check()  # fmt: skip
+                kill_command=kill_command, start_command=start_command, tls=tls,
+                runtime=client).check()  # fmt: skip
     return await interruptible(partial(_drill, plan, json=json))
 
 

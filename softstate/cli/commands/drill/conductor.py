@@ -133,13 +133,14 @@ class Drill:
         plan = self._plan
         for number, clients in enumerate(plan.shares()):
             follows = {client: list(plan.follows(client)) for client in clients}
-            plan_of_worker = WorkerPlan(list(self._urls), list(plan.names), follows, via, self._ca)
+            plan_of_worker = WorkerPlan(list(self._urls), list(plan.names), follows, via, self._ca, plan.runtime)
             worker = WorkerProcess(nursery, plan_of_worker, self._ledger.take, self._folder / f"worker-{number}.log")
             self._workers.append(worker)
             await worker.start()
         if not await self._until(lambda: self._live() == plan.clients, READY_S_MAX):
             raise Failure(f"only {self._live()} of {plan.clients} clients were live in {READY_S_MAX:g} s", UNAVAILABLE)
-        self._say(f"{plan.clients} clients are live, in {len(self._workers)} processes")
+        how = "softstate.sync" if plan.runtime == "sync" else plan.runtime
+        self._say(f"{plan.clients} clients of {how} are live, in {len(self._workers)} processes")
 
     async def _check_prefix(self, client: Client) -> None:
         if self._plan.own and await client.list(self._plan.prefix):

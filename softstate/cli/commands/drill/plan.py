@@ -15,12 +15,24 @@ from softstate.names import check_prefix
 Kind: TypeAlias = Literal["server", "store", "link", "client"]
 """The part that fails: the pushing node, the store, the link between clients and node, or some of the clients."""
 
+Runtime: TypeAlias = Literal["trio", "asyncio", "sync"]
+"""What runs the clients: a loop, or, of `softstate.sync`, threads."""
+
 CLIENTS_MAX = 5_000
 """Most clients of one drill: they all run on this host."""
+
+SYNC_CLIENTS_MAX = 200
+"""Most clients of `softstate.sync`: each has two threads, and is asked ten times a second."""
 
 FOR_S_MIN = 1.0
 FOR_S_MAX = 3_600.0
 """Longest time to measure; the memory of a drill grows with it."""
+
+START_EVERY_S = 0.02
+"""Clients of one worker begin so far apart: a drill is about coming back, not about a first rush."""
+
+SAMPLE_EVERY_S = 0.1
+"""How often a worker asks its clients for their ages, and reports."""
 
 WORKERS = 4
 """Processes among which the clients are divided; of the kind `client`, one is stopped and one killed."""
@@ -50,6 +62,7 @@ class Plan:
     start_command: str = ""
     tls: bool = False
     """Whether throw-away nodes speak TLS."""
+    runtime: Runtime = "trio"
 
     @property
     def own(self) -> bool:
@@ -96,6 +109,8 @@ class Plan:
         least = 2 if self.kind == "client" else 1
         if not least <= self.clients <= CLIENTS_MAX:
             raise ConfigError(f"--clients must be {least} to {CLIENTS_MAX}, not {self.clients}")
+        if self.runtime == "sync" and self.clients > SYNC_CLIENTS_MAX:
+            raise ConfigError(f"--clients must be at most {SYNC_CLIENTS_MAX} with --client sync, not {self.clients}")
         if not FOR_S_MIN <= self.for_s <= FOR_S_MAX:
             raise ConfigError(f"--for must be {FOR_S_MIN:g}s to {FOR_S_MAX:g}s, not {self.for_s:g}s")
         for url in self.urls:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from softstate.cli.commands.drill.plan import Runtime
 from softstate.model import Mode
 
 
@@ -14,7 +15,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     """The clients that one worker runs. `follows` are topics by their numbers in `topics`.
 
     `via` maps ``host:port`` of a node to the port of a relay on this host that leads there. `ca` is
-    the file of the authority that nodes are trusted by, empty for those of the system.
+    the file of the authority that nodes are trusted by, empty for those of the system. `runtime` runs the clients.
     """
 
     urls: list[str]
@@ -22,6 +23,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     follows: dict[int, list[int]]
     via: dict[str, int] = {}
     ca: str = ""
+    runtime: Runtime = "trio"
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True):

@@ -36,6 +36,7 @@ class Figures:
     """The figures of one drill. `broken` names the promises that broke; empty if all was kept."""
 
     kind: str
+    client: str
     clients: int
     touched: int
     for_s: float
@@ -80,6 +81,7 @@ class Figures:
         margin = f"; ages were above it by {_text(self.least_margin_s)} or more" if self.worst_staleness_s else ""
         return [
             ("fault", f"{self.kind}, for {self.down_s:.1f} s; {self.touched} of {self.clients} clients touched"),
+            ("clients", "softstate.sync" if self.client == "sync" else self.client),
             ("published, acknowledged", f"{self.published}, {self.acknowledged} ({store})"),
             ("longest publish, sent to acknowledged", _text(self.longest_publish_s)),
             ("RPO: acknowledged, then lost", f"{self.lost}"),
@@ -101,6 +103,7 @@ def judge(plan: Plan, ledger: Ledger, times: AdvisedTimes, published: int, store
     touched = [ledger.followers[client] for client in fault.touched]
     figures = Figures(
         kind=plan.kind,
+        client=plan.runtime,
         clients=plan.clients,
         touched=len(touched),
         for_s=plan.for_s,

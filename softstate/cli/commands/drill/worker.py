@@ -1,6 +1,6 @@
 """One worker of a drill: ``python -m softstate.cli.commands.drill.worker ORDERS``.
 
-Its clients report on stdout until SIGTERM.
+Its clients report on stdout until SIGTERM. Here they run in one loop, Trio's or asyncio's.
 
 Clients live in processes of their own so that several hundred of them do not slow down the clock that measures them,
 and so that they can be stopped and killed for real.
@@ -9,27 +9,23 @@ and so that they can be stopped and killed for real.
 from __future__ import annotations
 
 import math
+import os
 import signal
-import ssl
 import sys
 import time
 
+import anyio
 import msgspec
-import trio
+from anyio.abc import TaskStatus
 
-from softstate.cli.commands.drill.certificate import opener, trusting
+from softstate.cli.commands.drill.plan import SAMPLE_EVERY_S, START_EVERY_S
+from softstate.cli.commands.drill.relayed import names_of, opener_of
 from softstate.cli.commands.drill.reports import Applied, Sample, Tick, WorkerPlan
-from softstate.cli.terminal.output import LineWriter
 from softstate.client.api.client import Client
 from softstate.client.api.connect import connect
 from softstate.client.api.updates import Updates
 from softstate.client.machine.events import Reset
-from softstate.http_client.streams import OpenStream, Stream
 from softstate.model import Change
-
-SAMPLE_EVERY_S = 0.1
-START_EVERY_S = 0.02
-"""Clients of one worker begin so far apart: a drill is about coming back, not about a first rush."""
 
 
 class Worker:
@@ -38,42 +34,39 @@ class Worker:
     def __init__(self, plan: WorkerPlan) -> None:
         self._plan = plan
         self._numbers = {topic: number for number, topic in enumerate(plan.topics)}
-        tls = trusting(plan.ca)
-        self._open_stream = _through(plan.via, tls) if plan.via else opener(tls)
+        self._open_stream = opener_of(plan)
         self._running: dict[int, tuple[Client, Updates]] = {}
         self._resets = dict.fromkeys(plan.follows, 0)
         self._applied: list[Applied] = []
-        self._ending = trio.Event()
+        self._ending = anyio.Event()
 
     async def run(self) -> None:
         """Run until SIGTERM, then release all leases."""
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._await_end)
-            nursery.start_soon(self._report)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self._await_end)
+            tasks.start_soon(self._report)
             for number in self._plan.follows:
-                nursery.start_soon(self._follow, number)
-                await trio.sleep(START_EVERY_S)
+                tasks.start_soon(self._follow, number)
+                await anyio.sleep(START_EVERY_S)
             await self._ending.wait()
 
-    async def _await_end(self, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+    async def _await_end(self, *, task_status: TaskStatus[None]) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
             task_status.started()
             async for _ in signals:
                 self._ending.set()
                 return
 
     async def _follow(self, number: int) -> None:
-        first, *others = (self._plan.topics[topic] for topic in self._plan.follows[number])
-        names = [first, *(other.rpartition("/")[0] + "/" for other in others)]
         async with (
             connect(self._plan.urls, name=f"drill {number}", open_stream=self._open_stream) as client,
-            client.subscribe(*names) as updates,
-            trio.open_nursery() as nursery,
+            client.subscribe(*names_of(self._plan, number)) as updates,
+            anyio.create_task_group() as tasks,
         ):
             self._running[number] = client, updates
-            nursery.start_soon(self._take, number, updates)
+            tasks.start_soon(self._take, number, updates)
             await self._ending.wait()
-            nursery.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
 
     async def _take(self, number: int, updates: Updates) -> None:
         async for event in updates.events():
@@ -85,15 +78,15 @@ class Worker:
                 self._resets[number] += 1
 
     async def _report(self) -> None:
-        writer, encoder = LineWriter(), msgspec.json.Encoder()
+        encoder = msgspec.json.Encoder()
         turns = 2 * len(self._plan.topics)
         while not self._ending.is_set():
-            await trio.sleep(SAMPLE_EVERY_S)
+            await anyio.sleep(SAMPLE_EVERY_S)
             samples = [self._sample(number) for number in self._running]
             for _ in range(turns):
-                await trio.lowlevel.checkpoint()  # let every client take what was pending when its age was asked
+                await anyio.lowlevel.checkpoint()  # let every client take what was pending when its age was asked
             applied, self._applied = self._applied, []
-            await writer.write(encoder.encode(Tick(applied, samples)).decode())
+            await anyio.to_thread.run_sync(write_line, encoder.encode(Tick(applied, samples)))
 
     def _sample(self, number: int) -> Sample:
         client, updates = self._running[number]
@@ -103,26 +96,22 @@ class Worker:
         return Sample(number, now_s, known_s, client.mode, counts.connects, counts.polls, self._resets[number])
 
 
-def _through(via: dict[str, int], trusted: ssl.SSLContext | None) -> OpenStream:
-    """Return what opens streams through relays; to a node without one, directly."""
-    directly = opener(trusted)
-
-    async def open_stream(host: str, port: int, tls: bool) -> Stream:
-        relay = via.get(f"{host}:{port}")
-        if relay is None:
-            return await directly(host, port, tls)
-        stream = await trio.open_tcp_stream("127.0.0.1", relay)
-        if not tls:
-            return stream
-        context = trusted or ssl.create_default_context()
-        return trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
-
-    return open_stream
+def write_line(data: bytes) -> None:
+    """Write a line to standard output, whole. It waits for a reader that is slow."""
+    view = memoryview(data + b"\n")
+    while view:
+        view = view[os.write(sys.stdout.fileno(), view) :]
 
 
 def main() -> None:
     """Run the worker that the first argument describes."""
-    trio.run(Worker(msgspec.json.decode(sys.argv[1], type=WorkerPlan)).run)
+    plan = msgspec.json.decode(sys.argv[1], type=WorkerPlan)
+    if plan.runtime == "sync":
+        from softstate.cli.commands.drill.sync_worker import SyncWorker  # noqa: PLC0415 - others do without
+
+        SyncWorker(plan, write_line).run()
+    else:
+        anyio.run(Worker(plan).run, backend=plan.runtime)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,16 @@ import dataclasses
 import pytest
 
 from softstate.cli import run
-from softstate.cli.commands.drill.plan import CLIENTS_MAX, FOR_S_MAX, FOR_S_MIN, TOPICS, Kind, Plan, fresh_prefix
+from softstate.cli.commands.drill.plan import (
+    CLIENTS_MAX,
+    FOR_S_MAX,
+    FOR_S_MIN,
+    SYNC_CLIENTS_MAX,
+    TOPICS,
+    Kind,
+    Plan,
+    fresh_prefix,
+)
 from softstate.errors import ConfigError
 
 PLAN = Plan(kind="server", clients=10, for_s=9.0, prefix="drill/x/")
@@ -20,6 +29,8 @@ OWN = dataclasses.replace(PLAN, urls=("ws://127.0.0.1:8700",), kill_command="a",
         (["--clients", "0"], "--clients must be 1 to"),
         (["--clients", "1", "--kill", "client"], "--clients must be 2 to"),
         (["--clients", str(CLIENTS_MAX + 1)], "--clients"),
+        (["--client", "gevent"], "--client"),
+        (["--client", "sync", "--clients", str(SYNC_CLIENTS_MAX + 1)], "at most 200 with --client sync"),
         (["--for", "0s"], "--for must be"),
         (["--for", "61m"], "--for must be"),
         (["--for", "soon"], "--for must be a duration"),
@@ -45,6 +56,7 @@ def test_the_limits_themselves_are_allowed() -> None:
     for change in ({"clients": 1}, {"clients": CLIENTS_MAX}, {"for_s": FOR_S_MIN}, {"for_s": FOR_S_MAX}):
         dataclasses.replace(PLAN, **change).check()
     OWN.check()
+    dataclasses.replace(PLAN, clients=SYNC_CLIENTS_MAX, runtime="sync").check()
     with pytest.raises(ConfigError):
         dataclasses.replace(PLAN, clients=CLIENTS_MAX + 1).check()
 

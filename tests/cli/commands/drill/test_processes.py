@@ -25,12 +25,15 @@ async def drilled(*words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-@pytest.mark.parametrize("kind", ["server", "store", "link", "client"])
-async def test_a_throw_away_installation_keeps_its_promises(kind: str) -> None:
-    code, out, err = await drilled("--clients", "5", "--for", "1500ms", "--kill", kind, "--json")
+@pytest.mark.parametrize(
+    ("kind", "runtime"), [("server", "asyncio"), ("store", "trio"), ("link", "sync"), ("client", "trio")]
+)
+async def test_a_throw_away_installation_keeps_its_promises(kind: str, runtime: str) -> None:
+    words = ("--clients", "5", "--for", "1500ms", "--kill", kind, "--client", runtime, "--json")
+    code, out, err = await drilled(*words)
     assert (code, err) == (0, ""), out
     report = json.loads(out)
-    assert (report["ok"], report["broken"], report["kind"]) == (True, [], kind)
+    assert (report["ok"], report["broken"], report["kind"], report["client"]) == (True, [], kind, runtime)
     assert (report["lost"], report["too_young"], report["behind"]) == (0, 0, 0)
     assert report["published"] == report["acknowledged"] > 10
     assert report["samples"] > 20
@@ -40,11 +43,13 @@ async def test_a_throw_away_installation_keeps_its_promises(kind: str) -> None:
     assert report["worst_age_s"] >= report["worst_staleness_s"]
 
 
-@pytest.mark.parametrize("kind", ["server", "link"])
-async def test_nodes_with_tls_keep_their_promises_too(kind: str) -> None:
-    code, out, err = await drilled("--tls", "--clients", "4", "--for", "1500ms", "--kill", kind)
+@pytest.mark.parametrize(("kind", "runtime"), [("server", "trio"), ("link", "asyncio")])
+async def test_nodes_with_tls_keep_their_promises_too(kind: str, runtime: str) -> None:
+    words = ("--tls", "--clients", "4", "--for", "1500ms", "--kill", kind, "--client", runtime)
+    code, out, err = await drilled(*words)
     assert code == 0, out + err
     assert "on one SQLite file, with TLS" in err
+    assert f"4 clients of {runtime} are live" in err
     assert "every promise was kept" in out
 
 
