@@ -42,6 +42,15 @@ def check_topic(name: object, field: str = "topic") -> str:
     return name
 
 
+def is_topic(name: object) -> bool:
+    """Tell whether `name` is a valid topic."""
+    try:
+        check_topic(name)
+    except Invalid:
+        return False
+    return True
+
+
 def check_prefix(name: object, field: str = "prefix") -> str:
     """Return `name` if it is a valid prefix (``/``, or a topic followed by ``/``), else raise `Invalid`."""
     if name == ALL:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -17,12 +16,13 @@ from softstate.auth.evidence import Certified, Signed, Static
 from softstate.auth.identity import Grant, Identity, Why, refused
 from softstate.auth.keyring import Key, Keyring
 from softstate.auth.limits import NamespaceLimit
+from softstate.auth.name_answers import NameAnswers
 from softstate.auth.open_authority import OnChanged, OnLost, unchanged, unheeded
 from softstate.auth.policy import STATIC_ISSUER, Policy, StaticToken
 from softstate.auth.presented import Certificate, Credentials, Vouched
 from softstate.auth.proxy import PROXY_ISSUER, TrustedProxy
 from softstate.auth.remembering import remember
-from softstate.auth.revocations import Kind, Revocation, Revocations
+from softstate.auth.revocations import Revocation, Revocations
 from softstate.auth.rules import Known, Rules
 from softstate.auth.token import (
     Issuer,
@@ -42,12 +42,6 @@ from softstate.wire.messages import TOKEN_CHARS_MAX, Reason
 
 VERIFIED_MAX = 10_000
 """Verified tokens that are remembered; those that were not presented for longest are forgotten first."""
-
-REVOKED_WHAT: dict[Kind, str] = {
-    "sub": "all credentials of its subject were",
-    "token": "it was",
-    "key": "the key that signed it was",
-}
 
 
 def _nobody_lost(_tokens: Mapping[str, str], _reason: Reason) -> None:
@@ -72,6 +66,9 @@ class RulesAuthority:
         self.policy = Policy()
         self.answers: Answers | None = None
         """The answers of the callout, which a shell asks, and tells `answered` and `unanswered` what came of it."""
+        self.names = NameAnswers(self._known_of)
+        """Its answers about names."""
+        self.names.changed = self._names_changed
         self.on_lost: OnLost = _nobody_lost
         self.on_changed: OnChanged = unchanged
         """See `softstate.auth.open_authority.Authority`."""
@@ -104,6 +101,7 @@ class RulesAuthority:
         return self._remember(digest, found)
 
     def _remember(self, digest: bytes, identity: Identity) -> Identity:
+        identity = self._with_names(identity)
         # One that is revoked already is judged again each time it is presented.
         kept = identity if self.revocations.of(identity) is None else replace(identity, generation=0)
         remember(self._verified, digest, kept, VERIFIED_MAX)
@@ -119,6 +117,9 @@ class RulesAuthority:
         return found
 
     def _judged_again(self, identity: Identity, now: float) -> Identity:
+        return self._with_names(self._judged_by_rules(identity, now))
+
+    def _judged_by_rules(self, identity: Identity, now: float) -> Identity:
         """Return who the credentials of an identity make by the present rules: maybe another principal."""
         rules_changed = identity.generation < self._rules_since
         if now >= identity.until and not (rules_changed and isinstance(identity.evidence, Static)):
@@ -182,6 +183,32 @@ class RulesAuthority:
         if lost:
             self.generation += 1
             self.on_lost(lost, "overloaded")
+
+    def _with_names(self, identity: Identity) -> Identity:
+        """Return an identity whose grant has the names that the callout allows its principal, now and later."""
+        if not self.names.active or identity.is_anonymous:
+            return identity
+        allowed = self.names.allowed_of(identity.digest)
+        if identity.grant.asked is allowed:
+            return identity
+        return identity.judged(replace(identity.grant, asked=allowed), identity.until, identity.generation)
+
+    def _names_changed(self, principal: str, held: bool) -> None:
+        self.generation += 1
+        if held:
+            self.on_changed(principal)
+
+    def _known_of(self, identity: Identity) -> Known | None:
+        """Return what is known of the principal of an identity; None if its credentials are of nobody any more."""
+        match identity.evidence:
+            case Signed() as signed:
+                issuer = self._issuers.get(identity.issuer)
+                return None if issuer is None else self._known(signed.claims(identity.subject), issuer)
+            case Standing() as standing:
+                return standing.entry.known
+            case Vouched() as vouched:
+                return None if self.policy.proxy is None else self.policy.proxy.known(vouched)
+        return Known(identity.issuer, identity.subject)
 
     def awaits_keys(self, now: float) -> bool:
         """Tell whether keys of an issuer are being fetched, or are due to be."""
@@ -252,13 +279,18 @@ class RulesAuthority:
         return self._rules
 
     def _take(self, policy: Policy, keyrings: Mapping[str, Keyring]) -> None:
-        if policy.callout is None:
+        callout, before = policy.callout, self.policy.callout
+        if callout is None or "identity" not in callout.about:
             self.answers = None
         elif self.answers is None:
-            self.answers = Answers(policy.callout.times, policy.callout.inflight_max)
-        elif policy.callout != self.policy.callout:
-            self.answers.forget(policy.callout.times, policy.callout.inflight_max)
+            self.answers = Answers(callout.times, callout.inflight_max)
+        elif callout != before:
+            self.answers.forget(callout.times, callout.inflight_max)
         self.policy = policy
+        if callout is not None and callout != before:
+            self.names.configure(callout.times, callout.inflight_max, callout.ceiling, active="names" in callout.about)
+        elif callout is None and before is not None:
+            self.names.configure(before.times, before.inflight_max, active=False)
         self._longest_s = max((issuer.max_token_s + issuer.leeway_s for issuer in policy.issuers), default=0.0)
         self._issuers = {issuer.name: issuer for issuer in policy.issuers}
         self._tokens = {digest_text(token.digest): token for token in policy.tokens}
@@ -275,13 +307,7 @@ class RulesAuthority:
     def _check_revoked(self, identity: Identity) -> None:
         revocation = self.revocations.of(identity)
         if revocation is not None:
-            because = f" ({revocation.reason})" if revocation.reason else ""
-            if isinstance(identity.evidence, Certified):
-                raise refused(Why.REVOKED, f"the client's certificate was revoked{because}: get another")
-            raise refused(
-                Why.REVOKED,
-                f"the token is not good any more: {REVOKED_WHAT[revocation.kind]} revoked{because}: get another",
-            )
+            raise revocation.error("the client's certificate" if isinstance(identity.evidence, Certified) else None)
 
     def _anonymous(self) -> Identity:
         if self._anybody is None:
@@ -330,7 +356,7 @@ class RulesAuthority:
             identity = Identity(CALLOUT_ISSUER, known.subject, grant, token=entry.digest, evidence=entry.hold())
         if identity.generation != self.generation:
             self._check_revoked(identity)  # ahead of keeping it: what is kept is not looked at again
-            identity = entry.identity = replace(identity, generation=self.generation)
+            identity = entry.identity = self._with_names(replace(identity, generation=self.generation))
         return identity
 
     def _of_certificate(self, certificate: Certificate, now: float, wall: float) -> Identity:
@@ -373,6 +399,7 @@ class RulesAuthority:
                 PROXY_ISSUER, vouched.subject, grant, token=token, generation=self.generation, evidence=vouched
             )
             self._check_revoked(found)
+            found = self._with_names(found)
         remember(self._vouched_for, vouched, found, VERIFIED_MAX)
         return found
 
@@ -449,16 +476,10 @@ class RulesAuthority:
         key = keyring.find(wanted.key, wanted.algorithm, now)
         if key is not None:
             return key
+        known = keyring.told(now)
         what = f"key {wanted.key[:64]!a}" if wanted.key is not None else "single key"
-        names = ", ".join(ascii(item.id) for item in keyring.keys[:8]) or "none"
-        looked = ""
-        if keyring.fetched:
-            ago = keyring.looked_ago(now)
-            looked = "; not looked yet" if math.isinf(ago) else f"; looked {ago:.0f} s ago"
-        raise refused(
-            Why.UNKNOWN_KEY,
-            f"no {what} for {wanted.algorithm[:32]!a} of issuer {token.issuer!a} (known: {names}{looked})",
-        )
+        of = f"for {wanted.algorithm[:32]!a} of issuer {token.issuer!a}"
+        raise refused(Why.UNKNOWN_KEY, f"no {what} {of} (known: {known})")
 
     @staticmethod
     def _known(claims: Mapping[str, Any], issuer: Issuer) -> Known:

@@ -12,6 +12,7 @@ from typing import Any
 
 from softstate.auth.answers import INFLIGHT_MAX, Answer, CalloutTimes
 from softstate.auth.brought import brought
+from softstate.auth.name_answers import Book
 from softstate.auth.rules import Known
 from softstate.auth.token import SUBJECT_CHARS_MAX
 from softstate.auth.toml_tables import TomlTable
@@ -48,6 +49,8 @@ class Callout:
     times: CalloutTimes = field(default_factory=CalloutTimes)
     inflight_max: int = INFLIGHT_MAX
     ceiling: tuple[str, ...] | None = None
+    about: frozenset[str] = frozenset({"identity"})
+    """Its subjects: ``identity``: who presents a token; ``names``: what a principal may read and write."""
     where: str = field(default="[auth.callout]", compare=False)
 
 
@@ -58,13 +61,9 @@ def read_callout(table: TomlTable) -> Callout:
         check_url(url)
     except ValueError as error:
         raise ConfigError(f"{table.place('url')}: {url!r} cannot be used: {error}") from None
-    asked = table.texts("for", ()) or ("identity",)
-    if "names" in asked:
-        raise table.wrong(
-            "for", "must not hold 'names' in this version: have the callout answer with 'read' and 'write'"
-        )
-    if asked != ("identity",):
-        raise table.wrong("for", "must be ['identity']")
+    about = frozenset(table.texts("for", ()) or ("identity",))
+    if not about <= {"identity", "names"}:
+        raise table.wrong("for", "must hold 'identity', 'names' or both")
     usual = CalloutTimes()
     callout = Callout(
         url,
@@ -76,6 +75,7 @@ def read_callout(table: TomlTable) -> Callout:
         ),
         int(table.number("inflight_max", INFLIGHT_MAX, 1, 1_024)),
         table.patterns("may_grant") if "may_grant" in table.data else None,
+        about,
         table.place(),
     )
     table.end()
@@ -87,6 +87,13 @@ def question(token: str, peer: str) -> bytes:
     return json.dumps({"version": VERSION, "credentials": token, "peer": peer}).encode()
 
 
+def names_question(book: Book) -> bytes:
+    """Return the body that asks whether a principal may read or write some names."""
+    identity = {"issuer": book.issuer, "subject": book.subject}
+    ask = [{"action": action, "name": name} for action, name in book.asking]
+    return json.dumps({"version": VERSION, "identity": identity, "peer": book.peer, "ask": ask}).encode()
+
+
 def signature(secret: bytes, at_s: int, body: bytes) -> str:
     """Return the header by which the callout knows that this node asks, and when: seconds since 1970."""
     mac = hmac.digest(secret, str(at_s).encode() + b"." + body, "sha256")
@@ -94,19 +101,14 @@ def signature(secret: bytes, at_s: int, body: bytes) -> str:
 
 
 def answer_of(body: bytes, callout: Callout) -> Answer:
-    """Read an answer. Raises `BadAnswer`."""
-    try:
-        found = json.loads(body.decode())
-    except (ValueError, RecursionError):
-        raise BadAnswer("the answer is not JSON") from None
+    """Read an answer about a token. Raises `BadAnswer`."""
+    found = _loaded(body)
     if not isinstance(found, dict) or "identity" not in found:
         raise BadAnswer("the answer must be an object with an 'identity', which is null if the token is not good")
-    ttl_s = found.get("ttl_s", callout.times.ttl_s)
-    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not 1 <= ttl_s <= TTL_S_MAX:
-        raise BadAnswer(f"'ttl_s' of the answer must be a number from 1 to {TTL_S_MAX:g}")
+    ttl_s = _ttl_s(found, callout)
     identity = found["identity"]
     if identity is None:
-        return Answer(None, float(ttl_s))
+        return Answer(None, ttl_s)
     if not isinstance(identity, dict):
         raise BadAnswer("'identity' of the answer must be an object, or null")
     subject = identity.get("subject")
@@ -121,8 +123,31 @@ def answer_of(body: bytes, callout: Callout) -> Answer:
         raise BadAnswer(error.message) from None
     return Answer(
         Known(CALLOUT_ISSUER, subject, _groups(identity), claims=_claims(identity), own=own, ceiling=callout.ceiling),
-        float(ttl_s),
+        ttl_s,
     )
+
+
+def allowed_of(body: bytes, callout: Callout, count: int) -> tuple[list[bool], float]:
+    """Read an answer about `count` names: which are allowed, and for how long that holds. Raises `BadAnswer`."""
+    found = _loaded(body)
+    allowed = found.get("allowed") if isinstance(found, dict) else None
+    if not (isinstance(allowed, list) and len(allowed) == count and all(isinstance(each, bool) for each in allowed)):
+        raise BadAnswer(f"the answer must be an object whose 'allowed' is a list of {count} times true or false")
+    return allowed, _ttl_s(found, callout)
+
+
+def _loaded(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode())
+    except (ValueError, RecursionError):
+        raise BadAnswer("the answer is not JSON") from None
+
+
+def _ttl_s(found: dict[str, Any], callout: Callout) -> float:
+    ttl_s = found.get("ttl_s", callout.times.ttl_s)
+    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not 1 <= ttl_s <= TTL_S_MAX:
+        raise BadAnswer(f"'ttl_s' of the answer must be a number from 1 to {TTL_S_MAX:g}")
+    return float(ttl_s)
 
 
 def _groups(identity: dict[str, Any]) -> frozenset[str]:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from heapq import nsmallest
 from typing import Literal
 
+from softstate.auth.asked import AllowedNames
 from softstate.auth.digests import digest_of
 from softstate.auth.patterns import SUBJECT, Pattern, least, pattern_of
 from softstate.errors import Denied, Unauthenticated
@@ -107,19 +108,23 @@ def reach_of(patterns: Iterable[Pattern]) -> Reach:
 class Grant:
     """The rights of an identity; `subject` stands where its patterns name one. Many grants share what they reach.
 
-    An administrator may read and write everything, what is reserved included, and nobody else what is reserved.
+    An administrator may read and write everything, what is reserved included, and nobody else what is reserved. `asked`
+    are names that a callout allows beside; neither `patterns` nor `narrow` tells them.
     """
 
     admin: bool = False
     read: Reach = Reach()
     write: Reach = Reach()
     subject: str = ""
+    asked: AllowedNames | None = None
 
     def may_read(self, name: str) -> bool:
         """Tell whether a valid topic or prefix may be read: one pattern must cover all of it."""
         if self.admin:
             return True
-        return not (name.startswith(SPELT) and _is_reserved(name)) and self.read.covers(name, self.subject)
+        if name.startswith(SPELT) and is_reserved(name):
+            return False
+        return self.read.covers(name, self.subject) or (self.asked is not None and self.asked.covers("read", name))
 
     def unreadable(self, names: Iterable[str]) -> list[str]:
         """Return those of names that may not be read, each judged as by `may_read`. Takes 0.2 us a name."""
@@ -139,7 +144,9 @@ class Grant:
         """Tell whether a valid topic may be published and deleted."""
         if self.admin:
             return True
-        return not (topic.startswith(SPELT) and _is_reserved(topic)) and self.write.covers(topic, self.subject)
+        if topic.startswith(SPELT) and is_reserved(topic):
+            return False
+        return self.write.covers(topic, self.subject) or (self.asked is not None and self.asked.covers("write", topic))
 
     def patterns(self, action: Literal["read", "write"]) -> tuple[Pattern, ...]:
         """Return every pattern of what may be read or written, in order of their text."""
@@ -168,7 +175,7 @@ class Grant:
         met = {str(pattern) for wild in self.read.wild if (pattern := wild.within(asked)) and pattern.is_name}
         # Names of a grant do not cover each other; those that a pattern has become may be covered by any.
         names |= {name for name in met if not any(wider in names | met for wider in prefixes_of(name) if wider != name)}
-        return tuple(nsmallest(NARROW_MAX, (name for name in names if not _is_reserved(name))))
+        return tuple(nsmallest(NARROW_MAX, (name for name in names if not is_reserved(name))))
 
 
 NOTHING = Grant()
@@ -243,5 +250,6 @@ def not_to_publish(topic: str, identity: Identity) -> Denied:
     return Denied(f"you may not publish {topic!r}: {why}")
 
 
-def _is_reserved(name: str) -> bool:
+def is_reserved(name: str) -> bool:
+    """Tell whether only an administrator may read or write a name."""
     return name.startswith(RESERVED) and name[len(RESERVED) : len(RESERVED) + 1] in ("", "/")

@@ -129,5 +129,13 @@ class Keyring:
         """Return how long ago the last fetch began; infinite if none did."""
         return now - self._began_at
 
+    def told(self, now: float) -> str:
+        """Return which keys are known, and when it was looked for them, for the error of a token of another."""
+        names = ", ".join(ascii(item.id) for item in self.keys[:8]) or "none"
+        if not self.fetched:
+            return names
+        ago = self.looked_ago(now)
+        return names + ("; not looked yet" if math.isinf(ago) else f"; looked {ago:.0f} s ago")
+
     def _is_stale(self, now: float) -> bool:
         return now >= self.stale_at()

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 from softstate.auth.answers import Waiter
 from softstate.auth.identity import EVERYTHING, Identity
 from softstate.auth.limits import NamespaceLimit
+from softstate.auth.name_answers import NameAnswers
 from softstate.auth.presented import Credentials
 from softstate.auth.proxy import TrustedProxy
 from softstate.auth.revocations import Revocation, Revocations
@@ -38,6 +39,10 @@ class Authority(Protocol):
 
     on_changed: OnChanged
     """Called when the policy, the keys, or what a callout grants have changed; what is revoked ends at once anyway."""
+
+    @property
+    def names(self) -> NameAnswers | None:
+        """The answers of a callout about names; None if there can be none."""
 
     @property
     def generation(self) -> int:
@@ -95,6 +100,7 @@ class Authority(Protocol):
 class EverybodyMayAll:
     """The authority of a node that checks no credentials, and lets anyone do everything."""
 
+    names = None
     generation = 0
     namespaces: tuple[NamespaceLimit, ...] = ()
     proxy = None

@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from softstate.auth.digests import DIGEST_CHARS, digest_of
-from softstate.auth.identity import RESERVED, Identity
+from softstate.auth.identity import RESERVED, Identity, Why, refused
 from softstate.auth.token import signed_part
+from softstate.errors import Unauthenticated
 from softstate.model import Record
 from softstate.wire.value import decode_value, is_value
 
@@ -33,6 +34,12 @@ REASON_CHARS_MAX = 256
 Kind: TypeAlias = Literal["sub", "token", "key"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+WHAT: dict[Kind, str] = {
+    "sub": "all credentials of its subject were",
+    "token": "it was",
+    "key": "the key that signed it was",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,14 @@ class Revocation:
         One with a `before` stays for that long at least, even if it says otherwise.
         """
         return wall > self.until and (math.isinf(self.before) or wall > self.before + longest_s)
+
+    def error(self, what: str | None = None) -> Unauthenticated:
+        """Return the error of credentials that are revoked by this; `what` names them, if they are no token."""
+        because = f" ({self.reason})" if self.reason else ""
+        if what is not None:
+            return refused(Why.REVOKED, f"{what} was revoked{because}: get another")
+        text = f"the token is not good any more: {WHAT[self.kind]} revoked{because}: get another"
+        return refused(Why.REVOKED, text)
 
     def value(self) -> dict[str, Any]:
         """Return the value that its topic has."""

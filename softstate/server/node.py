@@ -336,6 +336,8 @@ class Node:
         if not self.gate.open:
             publish, reads = self.access.writes.publish, self.access.reads
             self.gate.authority.on_changed = self.warden.rules_changed
+            if (names := self.gate.authority.names) is not None:
+                names.held, names.lost = self.warden.held_by, self.warden.lost_names
             nursery.start_soon(self.warden.judge, lambda: tuple(self.sockets), self.bulkhead)
             nursery.start_soon(self.warden.forget, publish, self._wall, self.bulkhead)
             nursery.start_soon(forget_tickets, reads.read, publish, self._wall, self.bulkhead)

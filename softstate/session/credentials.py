@@ -9,7 +9,7 @@ from softstate.errors import Invalid, RequestError
 from softstate.lease.table import Lease
 from softstate.session.effects import Effect, Send
 from softstate.session.permission import judge_again
-from softstate.session.request import PendingCredentials, Steps, send_error
+from softstate.session.request import Steps, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Auth, Authenticated
 
@@ -59,12 +59,6 @@ def _judge_and_answer(session: SessionCore, lease: Lease, message: Auth, now: fl
 
 def _answer(session: SessionCore, message: Auth, at: float) -> list[Effect]:
     return [Send(Authenticated(message.id, session.credentials_ms(at), session.subject))]
-
-
-def fail_inquiry(session: SessionCore, pending: PendingCredentials, error: RequestError) -> list[Effect]:
-    """Answer that nobody can tell just now whether new credentials are good; the old ones stay (P-AUTH-12)."""
-    session.pending = None
-    return [send_error(error, pending.request.id if isinstance(pending.request, Auth) else None)]
 
 
 def refuse_early(_session: SessionCore, message: Auth, _now: float) -> list[Effect]:

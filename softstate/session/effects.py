@@ -2,7 +2,7 @@
 
 `Send` queues a message; `SendFirst` and `SendAhead` do so ahead of what waits; `Replay` queues pushes; `Read` and
 `ReadHead` ask the store and are answered with the same ticket; `Turn` asks for a turn of the loop, and `Inquire` about
-a token, and both are answered likewise; `Submit` hands a publish on; `SetBeat` says how often beats are due;
+a token or names, and both are answered likewise; `Submit` hands a publish on; `SetBeat` says how often beats are due;
 `DropPending` and `DropUncovered` drop what waits; `CloseOther` ends another connection; `Close` ends this one.
 """
 
@@ -12,6 +12,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from softstate.auth.answers import Unasked
+from softstate.auth.name_answers import NamesUnasked
+from softstate.errors import RequestError
 from softstate.lease.sink import Sink
 from softstate.model import Query, Record
 from softstate.wire.close_codes import CloseCode
@@ -76,21 +79,23 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Inquire:
-    """Have asked about a token (`Gate.ask`), and report with `SessionMachine.inquired` (P-AUTH-12)."""
+    """Have asked about a token, or names (`Gate.ask`), and report with `SessionMachine.inquired` (P-AUTH-12)."""
 
     ticket: int
-    token: str = field(repr=False)
+    about: Unasked | NamesUnasked = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
     """Publish; the answer goes to the client when it is durable, in the order of commits (P-CONN-4).
 
-    `reads`: the client may read the topic, so that the answer may tell of it what others did (P-AUTH-4).
+    `reads`: the client may read the topic, so that the answer may tell of it what others did (P-AUTH-4). `refused`:
+    nobody can tell just now whether it may publish, so that this and those behind it are refused (P-PUB-6).
     """
 
     message: Publish
     reads: bool = True
+    refused: RequestError | None = None
 
 
 @dataclass(frozen=True, slots=True)

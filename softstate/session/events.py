@@ -12,8 +12,8 @@ from softstate.errors import RequestError
 from softstate.model import Page
 from softstate.position import Position
 from softstate.session.request import (
-    PendingCredentials,
     PendingHello,
+    PendingInquiry,
     PendingPoll,
     PendingRenew,
     PendingSubscribe,
@@ -50,8 +50,8 @@ RENEW_FAILED: NodeEvent[[PendingRenew, RequestError, Position, int, float]] = No
 # The budget of a turn of the loop covers the next portion of the request under way.
 TURN_BEGUN: NodeEvent[[PendingWork]] = NodeEvent("turn begun")
 
-# Nobody can tell just now whether credentials are good.
-INQUIRY_FAILED: NodeEvent[[PendingCredentials, RequestError]] = NodeEvent("inquiry failed")
+# Nobody can tell just now whether credentials are good, or names may be read or written.
+INQUIRY_FAILED: NodeEvent[[PendingInquiry, RequestError]] = NodeEvent("inquiry failed")
 
 # Other rules are in force.
 RULES_CHANGED: NodeEvent[[float]] = NodeEvent("rules changed")

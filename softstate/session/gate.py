@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from softstate.auth.asked import NameAction
 from softstate.auth.identity import Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.auth.presented import Credentials
@@ -34,6 +35,9 @@ class Gate(Protocol):
     def denied(self, identity: Identity, action: Action, names: Sequence[str], address: str = "") -> None:
         """Note that these names, one at least, may not be read or written."""
 
+    def check_asked(self, identity: Identity, action: NameAction, names: Iterable[str]) -> None:
+        """Raise `NamesUnasked` if somebody has to be asked first about some of these names, which no grant reaches."""
+
     def accountable(self, identity: Identity, address: str) -> str:
         """Return the digest of who has to answer for a session: its limits are theirs. Empty if it has none."""
 
@@ -56,6 +60,9 @@ class OpenGate:
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str], address: str = "") -> None:
         """Note nothing: this never happens."""
+
+    def check_asked(self, identity: Identity, action: NameAction, names: Iterable[str]) -> None:
+        """Do nothing: all is allowed."""
 
     def accountable(self, identity: Identity, address: str) -> str:  # noqa: ARG002
         """Return nobody."""

@@ -6,12 +6,13 @@ welcome will announce, and one read answers both.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from msgspec import UNSET
 
 from softstate.auth.answers import Unasked
+from softstate.auth.name_answers import NamesUnasked
 from softstate.errors import Invalid, Overloaded, RequestError, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.model import Page, Query, Record
@@ -24,8 +25,8 @@ from softstate.session.gap_buffer import GapBuffer
 from softstate.session.load_advice import renew_ms
 from softstate.session.permission import unreadable_names
 from softstate.session.request import (
-    PendingCredentials,
     PendingHello,
+    PendingInquiry,
     PendingSubscribe,
     Steps,
     Unreadable,
@@ -76,7 +77,10 @@ def _resume(session: SessionCore, lease: Lease, hello: Hello, gap_buffer: GapBuf
     """
     names, identity = tuple(lease.names), session.identity
     if lease.identity is not None and lease.identity.grant is not identity.grant:
-        denied = yield from unreadable_names(session, identity.grant, names)
+        try:
+            denied: Sequence[str] = yield from unreadable_names(session, identity.grant, names)
+        except NamesUnasked:
+            denied = names
         if denied:
             session.end_lease()
     if session.held_lease() is None:
@@ -252,7 +256,7 @@ def _welcome(
     return [Send(welcome), *changed]
 
 
-def refuse_unasked(session: SessionCore, _pending: PendingCredentials, error: RequestError) -> list[Effect]:
+def refuse_unasked(session: SessionCore, _pending: PendingInquiry, error: RequestError) -> list[Effect]:
     """Refuse a hello of which nobody can tell just now whether its credentials are good (P-AUTH-12)."""
     session.pending = None
     return refuse(session, error, _code_for(error))

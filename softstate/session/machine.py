@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import ParamSpec, cast
 
 from softstate.auth.answers import Unasked
+from softstate.auth.name_answers import NamesUnasked
 from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import RequestError, Unauthenticated
 from softstate.lease.sink import Sink
@@ -20,15 +21,15 @@ from softstate.model import Page
 from softstate.position import Position
 from softstate.session import events
 from softstate.session.beats import names_history_of, vouches
-from softstate.session.effects import Effect, Send, SendFirst
+from softstate.session.effects import Effect, Inquire, Send, SendFirst
 from softstate.session.events import NodeEvent
 from softstate.session.gap_buffer import GAP_TOPICS_MAX
 from softstate.session.gate import OPEN_GATE, Gate
 from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
     NAMES_PER_TURN,
-    PendingCredentials,
     PendingHello,
+    PendingInquiry,
     PendingPoll,
     PendingRenew,
     PendingRequest,
@@ -40,7 +41,7 @@ from softstate.session.request import (
 from softstate.session.state import SessionCore
 from softstate.session.table import TABLE
 from softstate.wire.close_codes import CloseCode
-from softstate.wire.messages import Auth, ClientMessage, Farewell, Hello, Id, Reason
+from softstate.wire.messages import Auth, ClientMessage, Farewell, Hello, Id, Publish, Reason
 
 P = ParamSpec("P")
 
@@ -95,6 +96,11 @@ class SessionMachine(SessionCore):
         pending = self.pending
         return type(pending) is PendingHello and pending.gap_buffer is not None
 
+    @property
+    def inquires(self) -> bool:
+        """Whether somebody is asked first about the request under way."""
+        return type(self.pending) is PendingInquiry
+
     def expects(self, ticket: int) -> bool:
         """Tell whether a read is still wanted: the lease it was for may have ended while it waited to begin."""
         return self._pending(ticket) is not None
@@ -127,10 +133,10 @@ class SessionMachine(SessionCore):
             return []
         try:
             effects = rule.act(self, message, now)
-        except Unasked as unasked:
+        except (Unasked, NamesUnasked) as unasked:
             # Taken again once it was asked about; nothing has changed yet.
-            assert isinstance(message, Hello | Auth)
-            return self.ask(PendingCredentials(message, unasked.token))
+            assert isinstance(message, Hello | Auth | Publish)
+            return self.ask(PendingInquiry(message, unasked))
         except Unauthenticated as error:
             request: Id | None = getattr(message, "id", None)
             # New credentials that are not good leave the old ones as they are.
@@ -164,12 +170,17 @@ class SessionMachine(SessionCore):
     def inquired(self, ticket: int, error: RequestError | None, now: float) -> list[Effect]:
         """Take an answer to an `Inquire`: the gate knows now what it says; or the reason why there is none."""
         pending = self._pending(ticket)
-        if not isinstance(pending, PendingCredentials):
+        if not isinstance(pending, PendingInquiry):
             return []
         if error is not None:
             return self._take(events.INQUIRY_FAILED, pending, error)
         self.pending = None
-        return self.received(pending.request, now)
+        effects = self.received(pending.request, now)
+        again = cast("PendingRequest | None", self.pending)
+        if isinstance(again, PendingInquiry) and again.asks_as(pending):
+            said = [effect for effect in effects if not isinstance(effect, Inquire)]
+            return [*said, *self._take(events.INQUIRY_FAILED, again, again.about)]
+        return effects
 
     # Beats -----------------------------------------------------------------------------------------------------------
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Sequence
 
 from softstate.auth.identity import Grant
+from softstate.auth.name_answers import NamesUnasked
 from softstate.auth.narrowing import narrowed
 from softstate.errors import RequestError, Unauthenticated
 from softstate.lease.table import Lease
 from softstate.session.effects import DropUncovered, Effect, SendAhead
 from softstate.session.state import SessionCore
-from softstate.session.termination import deny
+from softstate.session.termination import deny, expire
 from softstate.wire.messages import DeniedNames
 
 DENIED_PER_MESSAGE = 256
@@ -22,7 +23,7 @@ DENIED_PER_MESSAGE = 256
 
 
 def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str]) -> Generator[int, None, list[str]]:
-    """Find those of `names` that may not be read."""
+    """Find those of `names` that may not be read. Raises `NamesUnasked` if somebody has to be asked about one first."""
     lost: list[str] = []
 
     def judge(portion: Collection[str]) -> None:
@@ -31,6 +32,7 @@ def unreadable_names(session: SessionCore, grant: Grant, names: Collection[str])
     if not grant.admin:
         yield from session.in_portions(names, judge, grant.weight)
     if lost:
+        session.gate.check_asked(session.identity, "read", lost)
         session.gate.denied(session.identity, "read", lost, session.presented.address)
     return lost
 
@@ -54,7 +56,8 @@ def judge_again(session: SessionCore, lease: Lease) -> Generator[int, None, list
     """Take names out of the lease that may not be read any more, and tell the client, ahead of all that waits.
 
     What was queued behind a push that is dropped would be false: the renewal, or the beat, says that all was sent
-    before it (P-AUTH-5).
+    before it (P-AUTH-5). If somebody has to be asked about a name, which a rule allowed until now, the lease ends: the
+    client asks for all of them again, and is answered when that is known.
     """
     identity = session.identity
     grant = identity.grant
@@ -62,7 +65,10 @@ def judge_again(session: SessionCore, lease: Lease) -> Generator[int, None, list
         return []
     lost: Sequence[str] = ()
     if lease.identity is None or lease.identity.grant is not grant:
-        lost = yield from unreadable_names(session, grant, list(lease.names))
+        try:
+            lost = yield from unreadable_names(session, grant, list(lease.names))
+        except NamesUnasked:
+            return expire(session, "expired", None)
         yield from session.leave_names(lease, lost)
     session.leases.belong(lease, identity)
     if not lost:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from softstate.auth.name_answers import NamesUnasked
 from softstate.auth.narrowing import narrowed
 from softstate.errors import Behind, RequestError
 from softstate.model import Page, Query
 from softstate.session.effects import Effect, Send
 from softstate.session.permission import unreadable_names
-from softstate.session.request import PendingPoll, Steps, lag_ms, not_continued, send_error
+from softstate.session.request import PendingInquiry, PendingPoll, Steps, lag_ms, not_continued, send_error
 from softstate.session.state import SessionCore
 from softstate.wire.messages import Poll, Polled
 
 
 def read_poll(session: SessionCore, message: Poll, now: float) -> list[Effect]:
     """Check the names, and read the store."""
-    session.gate.check_poll(session.credentials(now), session.presented.address)
+    session.credentials(now)
     return session.work_through(_check_and_read(session, message, now), message.id, rests_on_lease=False)
 
 
@@ -25,7 +26,11 @@ def _check_and_read(session: SessionCore, message: Poll, now: float) -> Steps:
     identity = session.identity
     query = Query(message.topics, message.prefixes, message.position)
     pending = PendingPoll(query, message, now, generation=identity.generation)
-    yield from _judge(session, pending)
+    try:
+        yield from _judge(session, pending)
+    except NamesUnasked as unasked:
+        return session.ask(PendingInquiry(message, unasked))
+    session.gate.check_poll(identity, session.presented.address)  # once, though it may have been taken before
     return session.ask(pending)
 
 
@@ -55,7 +60,12 @@ def poll_page(session: SessionCore, pending: PendingPoll, page: Page, now: float
 
 
 def _judge_and_send(session: SessionCore, pending: PendingPoll, page: Page) -> Steps:
-    denied = yield from _judge(session, pending)
+    try:
+        denied = yield from _judge(session, pending)
+    except NamesUnasked as unasked:
+        if pending.query.after:
+            return fail_poll(session, pending, unasked)  # pages were sent, which another answer would not continue
+        return session.ask(PendingInquiry(pending.request, unasked))
     # The page is of the denied names, too: it is read again without them.
     return session.ask(pending) if denied else _send_page(session, pending, page)
 

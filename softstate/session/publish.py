@@ -17,6 +17,7 @@ def submit(session: SessionCore, message: Publish, now: float) -> list[Effect]:
         return [Submit(message)]
     topic = check_topic(message.topic)
     if not grant.may_write(topic):
+        session.gate.check_asked(identity, "write", [topic])
         session.gate.denied(identity, "write", [topic], session.presented.address)
         raise not_to_publish(topic, identity)
     return [Submit(message, grant.may_read(topic))]

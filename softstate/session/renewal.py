@@ -33,7 +33,7 @@ def renew(session: SessionCore, message: Renew, now: float) -> list[Effect]:
 
 def _judge_and_ask(session: SessionCore, lease: Lease, message: Renew, now: float) -> Steps:
     said = yield from judge_again(session, lease)
-    return [*said, *session.ask(PendingRenew(message, now))]
+    return said if session.held_lease() is None else [*said, *session.ask(PendingRenew(message, now))]
 
 
 def answer_renew(

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import ClassVar, TypeAlias
 
+from softstate.auth.answers import Unasked
+from softstate.auth.name_answers import NamesUnasked
 from softstate.errors import Compacted, RequestError, TooLarge
 from softstate.model import Page, Query
 from softstate.names import check_prefix, check_topic
 from softstate.session.effects import Effect, Send
 from softstate.session.gap_buffer import GapBuffer
-from softstate.wire.messages import Auth, Error, Hello, Id, Message, Poll, Renew, Subscribe
+from softstate.wire.messages import Auth, Error, Hello, Id, Message, Poll, Publish, Renew, Subscribe
 
 NAMES_PER_TURN = 256
 """Default for the names that one turn of the loop deals with: 1 ms."""
@@ -157,19 +159,28 @@ class PendingWork:
 
 
 @dataclass(slots=True)
-class PendingCredentials:
-    """A hello, or new credentials, with a token about which somebody has to be asked first."""
+class PendingInquiry:
+    """A request with a token, or with names, about which somebody has to be asked first; then it is taken again."""
 
-    request: Hello | Auth
-    token: str = field(repr=False)
+    request: Hello | Auth | Subscribe | Poll | Publish
+    about: Unasked | NamesUnasked = field(repr=False)
     ticket: int = 0
-    rests_on_lease: ClassVar[bool] = False
+
+    @property
+    def rests_on_lease(self) -> bool:
+        """Whether it ends with the lease."""
+        return isinstance(self.request, Subscribe)
+
+    def asks_as(self, before: PendingInquiry) -> bool:
+        """Tell whether it was answered before: it would be asked again and again."""
+        about, asked = self.about, before.about
+        return isinstance(about, NamesUnasked) and isinstance(asked, NamesUnasked) and {*about.names} <= {*asked.names}
 
 
 PendingRead: TypeAlias = PendingHello | PendingRenew | PendingSubscribe | PendingPoll
 """A request that waits for the store."""
 
-PendingRequest: TypeAlias = PendingRead | PendingWork | PendingCredentials
+PendingRequest: TypeAlias = PendingRead | PendingWork | PendingInquiry
 
 
 def check_count(count: int, names_max: int) -> None:

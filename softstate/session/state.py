@@ -22,7 +22,7 @@ from softstate.session.gap_buffer import GapBuffer
 from softstate.session.gate import Gate
 from softstate.session.load_advice import NodeTerms
 from softstate.session.request import (
-    PendingCredentials,
+    PendingInquiry,
     PendingPoll,
     PendingRead,
     PendingRenew,
@@ -118,14 +118,14 @@ class SessionCore:
 
     # Requests --------------------------------------------------------------------------------------------------------
 
-    def ask(self, pending: PendingRead | PendingCredentials) -> list[Effect]:
+    def ask(self, pending: PendingRead | PendingInquiry) -> list[Effect]:
         """Return the effect that asks for what a request needs; until it is answered, no other is taken."""
         ticket = pending.ticket = self._tickets = self._tickets + 1
         self.pending = pending
         if isinstance(pending, PendingRenew):
             return [ReadHead(ticket)]
-        if isinstance(pending, PendingCredentials):
-            return [Inquire(ticket, pending.token)]
+        if isinstance(pending, PendingInquiry):
+            return [Inquire(ticket, pending.about)]
         if isinstance(pending, PendingPoll) and pending.query.after == 0:
             return [Read(ticket, pending.query, pending.request.min_revision)]
         return [Read(ticket, pending.query)]

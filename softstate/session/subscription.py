@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator
 
+from softstate.auth.name_answers import NamesUnasked
 from softstate.auth.narrowing import narrowed
 from softstate.errors import NoLease, Overloaded, RequestError
 from softstate.lease.table import Lease
@@ -14,6 +15,7 @@ from softstate.session.gap_buffer import GapBuffer
 from softstate.session.permission import judge_again, unreadable_names
 from softstate.session.request import (
     OVERFLOW_ROUNDS_MAX,
+    PendingInquiry,
     PendingSubscribe,
     Steps,
     clock_ms,
@@ -52,6 +54,8 @@ def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
             session.lapse()
             lease = session.begin_lease(now, session.ttl_s)
         pending = yield from enter(session, lease, message)
+    except NamesUnasked as unasked:
+        return [*said, *session.ask(PendingInquiry(message, unasked))]
     except RequestError as error:
         yield from _remove_names(session, message)
         return [*said, send_error(error, message.id)]
@@ -117,6 +121,8 @@ def _judge_and_send(session: SessionCore, pending: PendingSubscribe, page: Page,
     said: list[Effect] = []
     if lease is not None:
         said = yield from judge_again(session, lease)
+        if session.held_lease() is None:
+            return said
     pending.generation = session.identity.generation
     lost = [name for name in (*pending.query.topics, *pending.query.prefixes) if lease and name not in lease.names]
     if not lost:
@@ -170,6 +176,16 @@ def fail_subscribe(session: SessionCore, pending: PendingSubscribe, error: Reque
     """Remove the names from the lease, and answer with an error."""
     session.pending = None
     return session.work_through(_fail(session, pending.request, error))
+
+
+def refuse_subscribe(session: SessionCore, request: Subscribe, error: RequestError) -> list[Effect]:
+    """Answer a subscribe with an error whose names may be in the lease from before (P-SUB-13)."""
+    return session.work_through(_refuse(session, request, error))
+
+
+def _refuse(session: SessionCore, request: Subscribe, error: RequestError) -> Steps:
+    yield from _remove_names(session, request)
+    return [send_error(error, request.id)]
 
 
 def _fail(session: SessionCore, failed: Subscribe, error: RequestError) -> Steps:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, get_args
 
-from softstate.session.credentials import authenticate, fail_inquiry, refuse_early
+from softstate.session.credentials import authenticate, refuse_early
 from softstate.session.effects import Effect
 from softstate.session.events import (
     DENIED,
@@ -62,6 +62,7 @@ from softstate.session.greeting import (
     send_position,
     welcome,
 )
+from softstate.session.inquiry import fail_inquiry
 from softstate.session.permission import judge_changed
 from softstate.session.poll import fail_poll, poll_page, read_poll
 from softstate.session.publish import submit
@@ -202,7 +203,7 @@ _REASONS: tuple[tuple[States, tuple[Key, ...], str], ...] = (
     ((NEW, GREETING), (*_OF_LEASE, POLL_ANSWERED, POLL_FAILED), "no other request is under way before the welcome"),
     ((LAPSED,), _OF_LEASE, "a request that rests on the lease has ended with it (P-CONN-8)"),
     ((NEW,), (TURN_BEGUN,), "no request is under way before hello"),
-    ((GREETING,), (INQUIRY_FAILED,), "hello is asked about before it"),
+    ((GREETING,), (INQUIRY_FAILED,), "hello is asked about before it, and a subscribe behind the welcome"),
     ((NEW, GREETING), (RULES_CHANGED,), "no names were told to be in a lease yet: they are judged ahead of that"),
     ((LAPSED,), (RULES_CHANGED,), "no names are in a lease; the next request is judged by itself"),
     ((NEW,), (POSITION_MOVED,), "the welcome will name the lineage"),

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from softstate.auth.answers import Answer, Entry, Unasked, Waiter
+from softstate.auth.asked import AllowedNames
 from softstate.auth.authority import RulesAuthority
-from softstate.auth.callout import BadAnswer, Callout, answer_of, question, signature
+from softstate.auth.callout import BadAnswer, Callout, allowed_of, answer_of, names_question, question, signature
 from softstate.auth.identity import Identity, Why
+from softstate.auth.name_answers import Book
 from softstate.auth.policy_file import read_policy
 from softstate.auth.revocations import REVOKED, Revocation, Revocations
 from softstate.auth.rules import Known
@@ -57,8 +59,7 @@ def test_settings_have_defaults() -> None:
         ("ttl_s = 0", "must be a number from 1 to 86400"),
         ("stale_s = -1", "must be a number from 0 to 86400"),
         ("inflight_max = 0", "must be a number from 1 to 1024"),
-        ('for = ["identity", "names"]', "for of [auth.callout] in auth.toml, line 4 must not hold 'names'"),
-        ('for = ["x"]', "must be ['identity']"),
+        ('for = ["x"]', "for of [auth.callout] in auth.toml, line 4 must hold 'identity', 'names' or both"),
         ("retries = 1", "unknown key retries of [auth.callout] in auth.toml, line 4"),
         ('may_grant = ["a//"]', "may_grant of [auth.callout] in auth.toml, line 4: may_grant[1]"),
     ],
@@ -152,6 +153,35 @@ def test_an_answer_that_is_not_good_is_refused_and_says_why(body: Any, why: str)
 def test_any_answer_ends_in_an_answer_or_a_reason(body: Any) -> None:
     with suppress(BadAnswer):
         answered(body)
+
+
+def test_a_question_about_names_tells_whose_they_are() -> None:
+    book = Book("digest", "https://id", "u1", "192.0.2.1", AllowedNames())
+    book.asking = (("read", "a"), ("write", "b/"))
+    assert json.loads(names_question(book)) == {
+        "version": 1,
+        "identity": {"issuer": "https://id", "subject": "u1"},
+        "peer": "192.0.2.1",
+        "ask": [{"action": "read", "name": "a"}, {"action": "write", "name": "b/"}],
+    }
+
+
+def test_an_answer_about_names_tells_which_are_allowed_and_for_how_long() -> None:
+    assert allowed_of(b'{"allowed": [true, false]}', PLAIN, 2) == ([True, False], 60.0)
+    assert allowed_of(b'{"allowed": [true], "ttl_s": 5, "more": 1}', PLAIN, 1) == ([True], 5.0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[true]", b"{}", b'{"allowed": true}', b'{"allowed": []}', b'{"allowed": [true, true]}',
+        b'{"allowed": [1]}', b'{"allowed": ["true"]}', b'{"allowed": [null]}', b'{"allowed": [true], "ttl_s": 0}',
+        b'{"allowed": [true], "ttl_s": "60"}',
+    ],
+)  # fmt: skip
+def test_an_answer_about_names_that_is_not_good_allows_nothing(body: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        allowed_of(body, PLAIN, 1)
 
 
 # Identities ----------------------------------------------------------------------------------------------------------

@@ -309,6 +309,7 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "auth/keeper.py self._look": "the same",
     "auth/keeper.py self._callout.run": "needs a callout: tests/server/auth/test_callout.py",
     "auth/callout.py self._ask": "the same",
+    "auth/callout.py self._ask_names": "the same",
     "auth/once.py partial(_fetch, issuer, found)": "of commands, which run no node",
 }
 

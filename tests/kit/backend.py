@@ -19,6 +19,8 @@ class Backend(MemoryServer):
     def __init__(self) -> None:
         super().__init__()
         self.subjects: dict[str, str] = {}
+        self.names: dict[str, set[str]] = {}
+        """The rights of each subject: ``read a``, ``write b``."""
         self.more: dict[str, Any] = {}
         self.takes_s = 0.0
         self.closes = False
@@ -58,5 +60,10 @@ class Backend(MemoryServer):
         self.most = max(self.most, self.answering)
         await trio.sleep(self.takes_s)
         self.answering -= 1
+        if "ask" in question:
+            names = self.names.get(question["identity"]["subject"], ())
+            allowed = [f"{each['action']} {each['name']}" in names for each in question["ask"]]
+            await self.answer(stream, {"allowed": allowed, **self.more})
+            return
         subject = self.subjects.get(question["credentials"])
         await self.answer(stream, {"identity": None if subject is None else {"subject": subject}, **self.more})

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from softstate.auth.answers import Unasked, Waiter
+from softstate.auth.asked import NameAction
 from softstate.auth.digests import digest_of
 from softstate.auth.identity import EVERYTHING, Grant, Identity, Why, reach_of, refused
 from softstate.auth.limits import NamespaceLimit
+from softstate.auth.name_answers import NameAnswers, NamesUnasked
 from softstate.auth.open_authority import OnChanged, OnLost, unchanged, unheeded
 from softstate.auth.patterns import pattern_of
 from softstate.auth.presented import Credentials
@@ -41,11 +43,15 @@ class RulesGate:
     revocations: Revocations = field(default_factory=Revocations)
     unasked: dict[str, list[Waiter]] = field(default_factory=dict)
     """Tokens about which somebody has to be asked first, and who waits for that."""
+    to_ask: set[tuple[str, NameAction, str]] = field(default_factory=set)
+    """Subjects and names about which somebody has to be asked first."""
     denials: list[tuple[str, Action, list[str]]] = field(default_factory=list)
     namespaces: tuple[NamespaceLimit, ...] = ()
     verified: set[str] = field(default_factory=set)
     asked: int = 0
     """How often a token was looked at, or an identity judged again."""
+
+    names: NameAnswers | None = None
 
     def __post_init__(self) -> None:
         self.on_lost: OnLost = lambda _tokens, _reason: None
@@ -117,6 +123,12 @@ class RulesGate:
     def denied(self, identity: Identity, action: Action, names: Sequence[str], _peer: str = "") -> None:
         """Note who was denied what."""
         self.denials.append((identity.subject, action, list(names)))
+
+    def check_asked(self, identity: Identity, action: NameAction, names: Iterable[str]) -> None:
+        """Raise for names that a test has to be asked about first."""
+        asked = [name for name in names if (identity.subject, action, name) in self.to_ask]
+        if asked:
+            raise NamesUnasked(identity, action, asked)
 
     def accountable(self, identity: Identity, address: str) -> str:
         """Return the principal's digest."""

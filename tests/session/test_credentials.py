@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from softstate.auth.answers import Unasked
 from softstate.auth.identity import Identity
 from softstate.auth.lasting import CREDENTIALS_S_MIN
 from softstate.auth.presented import Presented
@@ -372,7 +373,8 @@ def test_a_hello_waits_until_its_token_was_asked_about(rig: SessionRig, gate: Ru
     peer.receive(Hello(token="token"))
     peer.receive(subscribe(1, "a"))
     assert peer.inquiry is not None
-    assert peer.inquiry.token == "token"
+    assert isinstance(peer.inquiry.about, Unasked)
+    assert peer.inquiry.about.token == "token"
     assert "token" not in repr(peer.inquiry)
     assert (peer.machine.state, peer.machine.busy, peer.reading) == (State.NEW, True, None)
     rig.now += 2

@@ -30,6 +30,9 @@ async def report_policy(path: Path, valid: str, *, in_config: bool = False, clie
         raise Failure(f"keys cannot be fetched, without which a node refuses their tokens: {why}", UNAVAILABLE)
 
 
+CALLOUT_ABOUT = {"identity": "tokens of no issuer", "names": "names beyond what rules grant"}
+
+
 def _lines(found: FetchedPolicy, *, client_ca: bool) -> Iterator[str]:
     policy = found.loaded.policy
     for issuer in policy.issuers:
@@ -45,7 +48,8 @@ def _lines(found: FetchedPolicy, *, client_ca: bool) -> Iterator[str]:
         names = policy.proxy.subject_header or "addresses alone"
         yield f"proxies {', '.join(trusted)}: trusted for {names}"
     if policy.callout is not None:
-        yield f"callout {policy.callout.url}: asked about tokens of no issuer (not asked now)"
+        about = [text for name, text in CALLOUT_ABOUT.items() if name in policy.callout.about]
+        yield f"callout {policy.callout.url}: asked about {' and '.join(about)} (not asked now)"
     if policy.mtls is not None:
         unasked = "" if client_ca else "; this node asks for none: give it --tls-client-ca FILE"
         yield f"client certificates (issuer {CERTIFICATE_ISSUER}): the subject is their {policy.mtls.subject}{unasked}"

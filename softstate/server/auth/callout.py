@@ -1,7 +1,8 @@
-"""The shell of the callout: asks it about tokens by HTTP, and has those told who wait for that."""
+"""The shell of the callout: asks it about tokens and names by HTTP, and has those told who wait for that."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -13,7 +14,17 @@ import trio
 
 from softstate.auth.answers import DOWN_RETRY_MS, Answer, Answers, Entry, Waiter
 from softstate.auth.authority import RulesAuthority
-from softstate.auth.callout import SIGNATURE_HEADER, BadAnswer, Callout, answer_of, question, signature
+from softstate.auth.callout import (
+    SIGNATURE_HEADER,
+    BadAnswer,
+    Callout,
+    allowed_of,
+    answer_of,
+    names_question,
+    question,
+    signature,
+)
+from softstate.auth.name_answers import Book
 from softstate.errors import RequestError, Unavailable
 from softstate.http_client.connection import HttpConnection
 from softstate.http_client.exchange import ConnectionBroken, ExchangeFailed, Request, Response
@@ -30,6 +41,9 @@ IDLE_S_MAX = 30.0
 
 OUTLIVED_PER_TURN = 500
 """Answers whose time is over that are ended in one turn of the loop."""
+
+LAPSED_PER_TURN = 50
+"""Principals whose answers about names have ended that are looked at in one turn of the loop: 20 us each, if few."""
 
 TURN_S_MIN = 0.001
 """Least time between two turns in which nothing new has come: what is due in less would be looked for in a circle."""
@@ -80,6 +94,7 @@ class CalloutShell:
         """Look at what is due: the policy may have another callout, or somebody asks."""
         if self._authority.answers is not None:
             self._authority.answers.woken = self._woken_up
+        self._authority.names.woken = self._woken_up
         self._woken_up()
 
     def _woken_up(self) -> None:
@@ -100,9 +115,24 @@ class CalloutShell:
 
     def _turn(self, nursery: trio.Nursery) -> float:
         """Begin and end what is due; return when the next turn is."""
-        answers, now = self._authority.answers, self._now()
+        now = self._now()
+        return min(self._turn_of_tokens(nursery, now), self._turn_of_names(nursery, now))
+
+    def _turn_of_names(self, nursery: trio.Nursery, now: float) -> float:
+        names = self._authority.names
+        self._tell_all(names.settled())
+        for book in names.late(now):
+            self._tell_all(names.failed(book, "too many names are asked about at a time", now))
+        for _book in islice(names.lapse(now), LAPSED_PER_TURN):
+            pass
+        while (due := names.next_due()) is not None:
+            nursery.start_soon(self._ask_names, due)
+        return names.due_at()
+
+    def _turn_of_tokens(self, nursery: trio.Nursery, now: float) -> float:
+        answers = self._authority.answers
         if answers is None:
-            return float("inf")
+            return math.inf
         for waiter, error in answers.turned_away():
             self._tell([waiter], error)
         for entry in answers.late(now):
@@ -128,6 +158,28 @@ class CalloutShell:
                 self._tell(self._waiters(entry), None)
         self._woken_up()
 
+    async def _ask_names(self, book: Book) -> None:
+        names = self._authority.names
+
+        def fail(because: str) -> None:
+            self._tell_all(names.failed(book, because, self._now()))
+
+        with self._bulkhead.contain("callout", partial(fail, "an error of this node")):
+            try:
+                callout, body = await self._post(names_question(book))
+                allowed, ttl_s = allowed_of(body, callout, len(book.asking))
+            except (CalloutFailed, BadAnswer) as error:
+                self._spell.failed(str(error))
+                fail(str(error))
+            else:
+                self._spell.succeeded()
+                self._tell_all(names.got(book, allowed, ttl_s, self._now()))
+        self._woken_up()
+
+    def _tell_all(self, settled: Sequence[tuple[Waiter, RequestError | None]]) -> None:
+        for waiter, error in settled:
+            self._tell([waiter], error)
+
     def _fail(self, answers: Answers, entry: Entry, because: str) -> None:
         if self._authority.answers is answers:
             self._authority.unanswered(entry, self._now())
@@ -148,16 +200,21 @@ class CalloutShell:
     # HTTP ------------------------------------------------------------------------------------------------------------
 
     async def _answer(self, entry: Entry) -> Answer:
+        callout, body = await self._post(question(entry.token, entry.peer))
+        return answer_of(body, callout)
+
+    async def _post(self, body: bytes) -> tuple[Callout, bytes]:
+        """Ask the callout; return it, and its answer. Raises `CalloutFailed`."""
         callout = self._authority.policy.callout
         if callout is None:
             raise CalloutFailed("there is none any more")
-        body = await self._post(callout, entry)
+        answer = await self._asked(callout, body)
         if self._authority.policy.callout != callout:
             raise CalloutFailed("the policy names another callout now")
-        return answer_of(body, callout)
+        return callout, answer
 
-    async def _post(self, callout: Callout, entry: Entry) -> bytes:
-        body, at_s = question(entry.token, entry.peer), int(self._wall())
+    async def _asked(self, callout: Callout, body: bytes) -> bytes:
+        at_s = int(self._wall())
         parts = urlsplit(callout.url)
         request = Request(
             "POST",

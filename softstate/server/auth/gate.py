@@ -6,18 +6,20 @@ It also enforces the limits of rates.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 import structlog
 
 from softstate.addresses import address_of, network_of
-from softstate.auth.answers import Waiter
+from softstate.auth.answers import Unasked, Waiter
+from softstate.auth.asked import NameAction
 from softstate.auth.digests import digest_of
 from softstate.auth.failures import FAILURES, Failures
 from softstate.auth.identity import Identity, Why
 from softstate.auth.lasting import NOBODY, lasting
 from softstate.auth.limits import RateLimits, Who
+from softstate.auth.name_answers import NamesUnasked
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL, Authority
 from softstate.auth.presented import Credentials
 from softstate.auth.proxy import TrustedProxy
@@ -113,13 +115,30 @@ class NodeGate:
             raise
 
     def ask(
-        self, token: str, address: str, settled: Callable[[RequestError | None], None], broken: Callable[[], None]
+        self,
+        about: Unasked | NamesUnasked,
+        address: str,
+        settled: Callable[[RequestError | None], None],
+        broken: Callable[[], None],
     ) -> None:
-        """Have asked about a token that is `Unasked`; `settled` is called, later, once it is known, or why it is not.
+        """Have asked about a token or names; `settled` is called, later, once it is known, or why it is not.
 
         `broken` is called if that meets a bug.
         """
-        self.authority.ask(token, address, Waiter(settled, broken), self.now())
+        waiter = Waiter(settled, broken)
+        if isinstance(about, Unasked):
+            self.authority.ask(about.token, address, waiter, self.now())
+        else:
+            assert self.authority.names is not None
+            self.authority.names.ask(about, address, waiter, self.now())
+
+    def check_asked(self, identity: Identity, action: NameAction, names: Iterable[str]) -> None:
+        """See `softstate.session.Gate`."""
+        answers = self.authority.names
+        if answers is not None and answers.active:
+            unasked = answers.unasked(identity, action, names, self.now())
+            if unasked:
+                raise NamesUnasked(identity, action, unasked)
 
     def _begin(self, address: str) -> None:
         self._address, self._unverified = address, None

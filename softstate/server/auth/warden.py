@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeAlias, TypeVar, final
 
@@ -149,6 +149,17 @@ class Warden:
         for request, identity in self._held():
             if identity.token in tokens:
                 request.cancel()
+
+    def held_by(self, principal: str) -> Callable[[str], bool]:
+        """Return what tells whether a lease of a principal, by its digest, holds a name."""
+        leases = self._leases.of_principal(principal)
+        return lambda name: any(name in lease.names for lease in leases)
+
+    def lost_names(self, principal: str, names: Collection[str]) -> None:
+        """End the leases of a principal that hold names of which nobody can tell any more."""
+        leases = self._leases.of_principal(principal)
+        found = [lease for lease in leases if any(name in lease.names for name in names)]
+        self._end(found, "overloaded", DOWN_RETRY_MS)
 
     async def judge(self, sessions: Callable[[], Sequence[Judged]], bulkhead: Bulkhead) -> None:
         """Have sessions judged when rules have changed, and requests that are held, some in each turn, until cancelled.

@@ -13,6 +13,7 @@ from softstate.auth.narrowing import narrowed
 from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.auth.rules import Action
 from softstate.errors import Denied, Unauthenticated, Unavailable
+from softstate.names import is_topic
 from softstate.server.auth.gate import NodeGate
 from softstate.server.http.forwarded import vouched_for
 from softstate.server.http.message import Request
@@ -93,6 +94,14 @@ def stands(gate: NodeGate, request: Request) -> bool:
     return request.identity.grant is identity.grant
 
 
+def still_stands(gate: NodeGate, request: Request) -> bool:
+    """Tell whether all that a request was judged to be allowed still is."""
+    try:
+        return stands(gate, request)
+    except (Unauthenticated, Unavailable):
+        return False
+
+
 def may_be_told(gate: NodeGate, request: Request, topic: str) -> bool:
     """Tell whether the answer to a publish may say what others did to the topic, by the rules in force now."""
     try:
@@ -108,9 +117,10 @@ def note_denied(gate: NodeGate, request: Request, action: Action, names: Sequenc
 
 
 def check_read(gate: NodeGate, request: Request, name: str) -> None:
-    """Raise `Denied` unless a name may be read."""
+    """Raise `Denied` unless a name may be read, and `NamesUnasked` if somebody has to be asked first."""
     grant = request.identity.grant
     if not grant.may_read(name):
+        gate.check_asked(request.identity, "read", [name])
         note_denied(gate, request, "read", [name])
         below = grant.narrow(name)
         instead = f"; you may read {', '.join(map(repr, below))}: ask for that" if below else ""
@@ -118,10 +128,19 @@ def check_read(gate: NodeGate, request: Request, name: str) -> None:
 
 
 def check_write(gate: NodeGate, request: Request, topic: str) -> None:
-    """Raise `Denied` unless a topic may be published."""
+    """Raise `Denied` unless a topic may be published, and `NamesUnasked` if somebody has to be asked first."""
     if not request.identity.grant.may_write(topic):
+        gate.check_asked(request.identity, "write", [topic])
         note_denied(gate, request, "write", [topic])
         raise not_to_publish(topic, request.identity)
+
+
+def check_writes(gate: NodeGate, request: Request, topics: Iterable[str]) -> None:
+    """Raise `NamesUnasked` if somebody has to be asked first about some of the topics of a batch, ahead of all else."""
+    may_write = request.identity.grant.may_write
+    unsure = [topic for topic in dict.fromkeys(topics) if is_topic(topic) and not may_write(topic)]
+    if unsure:
+        gate.check_asked(request.identity, "write", unsure)
 
 
 def check_admin(gate: NodeGate, request: Request) -> None:

@@ -223,7 +223,7 @@ class HttpPeer(HttpChannel):
                     self._take_body(body)
         except Unasked as unasked:
             asked = partial(self._asked, request, head)
-            self._context.gate.ask(unasked.token, request.address, asked, self.fail)
+            self._context.gate.ask(unasked, request.address, asked, self.fail)
         except (Refused, Invalid, Unauthenticated, Denied, TryLater) as error:
             if isinstance(error, Overloaded) and error.why == FAILURES and self._is_alike(request):
                 self._reply_alike(request, 429, self._shedding.unseen(self._context, request, error))

@@ -144,6 +144,7 @@ async def _denied(context: HttpContext, request: Request, names: Sequence[str]) 
             await context.turns.spend(min(portion, len(names) - at) * weight)
         denied += denied_names(request, names[at : at + portion])
     if denied:
+        context.gate.check_asked(request.identity, "read", denied)
         note_denied(context.gate, request, "read", denied)
     return denied
 

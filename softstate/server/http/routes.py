@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from softstate.auth.failures import FAILURES
 from softstate.auth.lasting import NOBODY
+from softstate.auth.name_answers import NamesUnasked
 from softstate.auth.tickets import TICKET_CHARS_MAX
 from softstate.errors import (
     Conflict,
@@ -40,6 +42,7 @@ from softstate.server.http.arguments import (
     read_body,
     read_query,
 )
+from softstate.server.http.asking import answered
 from softstate.server.http.context import HttpContext, Settle
 from softstate.server.http.credentials import (
     challenge,
@@ -49,6 +52,7 @@ from softstate.server.http.credentials import (
     identify,
     presented_by,
     stands,
+    still_stands,
 )
 from softstate.server.http.message import Request, fail, position_headers
 from softstate.server.http.poll_routes import begin_poll, list_topics, poll, poll_unchanged
@@ -340,7 +344,7 @@ async def answer(context: HttpContext, request: Request, operation: Operation) -
         for _ in range(1 + RULES_CHANGES_MAX):
             reply: Reply | Conflict
             try:
-                reply = await operation.handler(context, request)
+                reply = await answered(context, request, partial(operation.handler, context, request))
             except Conflict as error:
                 reply = error  # it tells the version
             if not operation.again:
@@ -399,7 +403,7 @@ def begin_answer(
     assert operation.begin is not None
 
     def settle(outcome: Reply | RequestError) -> None:
-        if operation.again and not (context.heard and request.identity.generation == context.gate.generation):
+        if operation.again and not (context.heard and still_stands(context.gate, request)):
             settled(None)
         else:
             settled(_told(context, request, outcome))
@@ -408,6 +412,8 @@ def begin_answer(
         operation.judge(context, request)
         operation.read(context, request)
         return operation.begin(context, request, settle, broken)
+    except NamesUnasked:
+        return False  # which waits for an answer in its task
     except (RequestError, Refused) as error:
         settled(refusal(context, request, error))
         return True
@@ -427,7 +433,7 @@ async def begin_stream(context: HttpContext, request: Request, operation: Operat
         operation.read(context, request)
         if TICKET in request.given:
             await redeem(context, request, request.given[TICKET])
-        asked = await asked_stream(context, request)
+        asked = await answered(context, request, partial(asked_stream, context, request))
         await context.hear()
         return replace(asked, presented=presented_by(context.gate, request))
     except TryLater as error:

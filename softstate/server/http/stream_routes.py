@@ -37,7 +37,10 @@ async def asked_stream(context: HttpContext, request: Request) -> StreamRequest:
     if not names:
         raise Invalid("name at least one topic or prefix: ?topic=orders/42, ?prefix=orders/ for all below, ?prefix=/")
     await check_names(context, topics, prefixes)
-    if len(denied_names(request, names)) == len(names):
+    denied = denied_names(request, names)
+    if denied:
+        context.gate.check_asked(request.identity, "read", denied)
+    if len(denied) == len(names):
         check_read(context.gate, request, names[0])
     if seen is not None:
         return StreamRequest(dict.fromkeys(topics, 0), dict.fromkeys(prefixes, seen.revision), seen, seen.revision)

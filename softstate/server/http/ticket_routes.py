@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 from hashlib import sha256
 
-import trio
-
 from softstate.auth.answers import Unasked
 from softstate.auth.identity import Why, refused
 from softstate.auth.tickets import SECRET_BYTES, TICKET_S, opened, sealed, ticket_of, topic_of, unknown_ticket
-from softstate.errors import Conflict, Invalid, RequestError, Unauthenticated
+from softstate.errors import Conflict, Invalid, Unauthenticated
 from softstate.model import Query
+from softstate.server.http.asking import ask_first
 from softstate.server.http.context import HttpContext
 from softstate.server.http.credentials import bearer
 from softstate.server.http.message import Request
@@ -57,7 +56,7 @@ async def redeem(context: HttpContext, request: Request, ticket: str) -> None:
     try:
         request.identity = context.gate.present(token, request.arrived, request.address)
     except Unasked as unasked:
-        await _asked(context, unasked.token, request.address)
+        await ask_first(context, unasked, request.address)
         request.identity = context.gate.present(token, request.arrived, request.address)
 
 
@@ -82,20 +81,3 @@ async def _token_of(context: HttpContext, request: Request, ticket: str) -> str:
     except Conflict:
         raise unknown_ticket() from None  # another request has used it
     return opened(ticket, record.cbor, context.gate.wall())
-
-
-async def _asked(context: HttpContext, token: str, address: str) -> None:
-    """Return once it was asked about a token. Raises the reason why that is not known."""
-    done = trio.Event()
-    errors: list[RequestError | None] = []
-
-    def settle(error: RequestError | None) -> None:
-        errors.append(error)
-        done.set()
-
-    context.gate.ask(token, address, settle, done.set)
-    await done.wait()
-    if not errors:
-        raise unknown_ticket()
-    if errors[0] is not None:
-        raise errors[0]

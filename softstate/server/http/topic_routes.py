@@ -18,7 +18,7 @@ from softstate.names import check_topic
 from softstate.position import Position
 from softstate.server.auth.discretion import without_current, without_version
 from softstate.server.http.context import BEHIND_RETRY_MS, HttpContext, Settle
-from softstate.server.http.credentials import check_read, check_write, may_be_told, stands
+from softstate.server.http.credentials import check_read, check_write, check_writes, may_be_told, stands
 from softstate.server.http.message import Request, decode_segment, fail, position_headers
 from softstate.server.http.validators import ANY, etag, matches, parse_strong, parse_tags, position_of_tag
 from softstate.server.http1 import Refused, Reply
@@ -300,6 +300,7 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
         limit = context.config.batch_max
         raise TooLarge(f"{len(batch.changes)} changes in one request, the limit (batch_max) is {limit}")
     first = number_of(batch, context.config.publisher_inflight_max)
+    check_writes(context.gate, request, [change.topic for change in batch.changes])
     checked: list[Write | RequestError] = []
     codec, spent = request.body_codec(), 1
     limited: Overloaded | None = None

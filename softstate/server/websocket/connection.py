@@ -254,11 +254,11 @@ class Connection(Channel):
     def _begin(self, outbox: Outbox, effect: Read | ReadHead | Turn | Submit | Inquire) -> None:
         """Begin what is answered later. What was queued before is written first: it tells whether replies are taken."""
         match effect:
-            case Submit(message, reads):
-                self._submit(message, reads=reads)
-            case Inquire(ticket, token):
+            case Submit():
+                self._submit(effect)
+            case Inquire(ticket, about):
                 address = self.machine.presented.address
-                self._parts.gate.ask(token, address, partial(self._inquired, ticket), self.fail)
+                self._parts.gate.ask(about, address, partial(self._inquired, ticket), self.fail)
             case Turn(ticket, names):
                 outbox.flush()
                 self._work_on(self._portion(ticket, names))
@@ -423,12 +423,12 @@ class Connection(Channel):
     def _sent(self) -> int:
         return self.outbox.sent if self.outbox is not None else 0
 
-    def _submit(self, message: messages.Publish, *, reads: bool) -> None:
+    def _submit(self, effect: Submit) -> None:
         if self._publishes is None:
             self._publishes = Publishes(
                 self._parts, self.codec, self.machine, self._queue, self._publish_settled, self.fail
             )
-        self._publishes.submit(message, reads=reads)
+        self._publishes.submit(effect.message, reads=effect.reads, refused=effect.refused)
 
     def _queue(self, message: messages.Message) -> None:
         if self.outbox is not None:
@@ -482,7 +482,7 @@ class Connection(Channel):
 
     def _all_taken(self, *, received: bool) -> None:
         if self._publishes is not None:
-            self._publishes.end_refusals(received=received)
+            self._publishes.end_refusals(received=received or self.machine.inquires)
         if self._held is not None and self._turn is None and self.outbox is not None and self.outbox.replies_taken():
             self._replies_taken()
 

@@ -44,13 +44,15 @@ class Publishes:
         self._settled = settled
         self._failed = failed
 
-    def submit(self, message: messages.Publish, *, reads: bool) -> None:
-        """Hand a publish to the store, or refuse it; `reads`: its client may read the topic."""
+    def submit(self, message: messages.Publish, *, reads: bool, refused: RequestError | None = None) -> None:
+        """Hand a publish to the store, or refuse it, `refused` or not; `reads`: its client may read the topic."""
         if self.refusals.first is not None:
             self._reply(self.refusals.answer(message.id))
             return
         config = self._parts.config
         try:
+            if refused is not None:
+                raise refused
             number = number_of(message, config.publisher_inflight_max)
             change = change_of(message, config, self._codec, number)
             session, size = self._session, len(change.cbor or b"")

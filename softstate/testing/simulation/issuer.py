@@ -166,6 +166,7 @@ class SimIssuer:
 class SimAuthority:
     """The authority of one simulated node. It remembers when the tokens end that it has seen, as nodes do."""
 
+    names = None
     proxy = None
     ambient = False
 

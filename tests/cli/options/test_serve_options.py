@@ -374,9 +374,11 @@ def test_the_check_prints_proxies_and_the_callout(
     secret.write_text("s" * 32)
     others = (
         '[auth.proxy]\ntrusted = ["10.0.0.0/8", "unix"]\n[auth.callout]\nurl = "https://a/"\nsecret_file = "secret"\n'
+        'for = ["identity", "names"]\n'
     )
     path = toml('listen = "127.0.0.1:0"\nstore = "memory:"\n' + POLICY + others)
     assert run(["serve", "--check", "--config", path]) == 0
     printed = capsys.readouterr().out
     assert "proxies 10.0.0.0/8, unix: trusted for addresses alone" in printed
-    assert "callout https://a/: asked about tokens of no issuer (not asked now)" in printed
+    about = "tokens of no issuer and names beyond what rules grant"
+    assert f"callout https://a/: asked about {about} (not asked now)" in printed

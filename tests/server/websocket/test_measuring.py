@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from softstate.auth.answers import Unasked
 from softstate.server.websocket.measuring import after_effects
 from softstate.session import Inquire, MeasuredRequest, ReadHead, ServiceRate
 
 
 def test_to_wait_for_another_program_is_no_work() -> None:
     charged = []
-    for effect in (ReadHead(1), Inquire(1, "token")):
+    for effect in (ReadHead(1), Inquire(1, Unasked("token"))):
         rate = ServiceRate()
         measured = MeasuredRequest(rate)
         measured.works(0.0)

@@ -113,4 +113,15 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "auth/test_tickets.py::test_the_store_learns_neither_ticket_nor_token",
         "server/events/test_tickets.py::test_an_identity_asks_for_so_many_tickets_and_no_more",
     ),
+    "P-AUTH-15": (
+        "session/test_inquiry.py::test_a_subscribe_waits_and_is_judged_by_the_answer",
+        "session/test_inquiry.py::test_a_subscribe_about_which_nobody_can_tell_is_unavailable_and_not_denied",
+        "session/test_inquiry.py::test_a_publish_waits_and_those_behind_it",
+        "session/test_inquiry.py::test_a_name_that_a_rule_allowed_and_that_has_to_be_asked_about_now_ends_the_lease_and_is_not_denied",
+        "server/auth/test_callout_names.py::test_a_request_is_answered_once_its_names_were_asked_about",
+        "server/auth/test_callout_names.py::test_a_denied_answer_and_its_question_are_the_same_whether_the_topic_exists",
+        "server/auth/test_callout_names.py::test_while_it_is_down_new_names_are_unavailable_and_known_ones_stay",
+        "server/auth/test_callout_names.py::test_a_stream_goes_on_while_its_names_are_allowed_and_hears_at_once_that_one_is_not",
+        "auth/test_name_answers.py::test_nobody_is_allowed_what_was_not_answered",
+    ),
 }

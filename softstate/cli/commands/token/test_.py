@@ -119,7 +119,10 @@ def _answer(authority: RulesAuthority, known: Known, action: Literal["read", "wr
                 by = f"{given.action} {given.pattern}" if given.pattern is not None else "admin"
                 print(visible(f"{who} may {action} {name}: {by}, by {given.where}"))
                 return exit_codes.OK
-    raise Denied(f"{who} may not {action} {visible(name)}{_instead(grant, action, name)}")
+    callout = authority.policy.callout
+    asks = callout is not None and "names" in callout.about and known.issuer
+    also = " (a running node asks the callout about that, too)" if asks else ""
+    raise Denied(f"{who} may not {action} {visible(name)}{_instead(grant, action, name)}{also}")
 
 
 def _instead(grant: Grant, action: str, name: str) -> str:
