@@ -111,10 +111,11 @@ export class Client extends EventTarget {
     _unsent: any[];
     /** @type {Map<number, Updates>} */
     _handles: Map<number, Updates>;
-    /** @type {Map<number, {resolve(version: number): void, reject(error: SoftstateError): void}>} */
-    _publishes: Map<number, {
-        resolve(version: number): void;
+    /** @type {Map<number, {resolve(result: any): void, reject(error: SoftstateError): void, read: any}>} */
+    _asked: Map<number, {
+        resolve(result: any): void;
         reject(error: SoftstateError): void;
+        read: any;
     }>;
     _numbers: number;
     /** @type {Map<number, number>} when each acknowledgement was sent, by this page's clock */
@@ -165,6 +166,22 @@ export class Client extends EventTarget {
         version: number;
         age: number;
     };
+    /** @param {string} topic */
+    _best(topic: string): Updates | null;
+    /**
+     * Read a topic from a node, without subscribing; resolves to undefined for a topic of which nothing is known, and to a
+     * change that says `deleted` if its tombstone is. With `atLeast`, a version, the answer is no older than that on
+     * each node: give it what `publish` returned to read your own write. Other nodes are asked when one fails or keeps
+     * silent. Rejects with `unavailable` when `timeoutMs` is over (10,000 if it is not given), with `behind` if the nodes have
+     * not seen that version by then, with `denied`, `unreadable` or `client_closed`.
+     * @param {string} topic
+     * @param {{atLeast?: number, timeoutMs?: number}} [options]
+     * @returns {Promise<Change | undefined>}
+     */
+    get(topic: string, { atLeast, timeoutMs }?: {
+        atLeast?: number;
+        timeoutMs?: number;
+    }): Promise<Change | undefined>;
     /**
      * Set a topic's value; resolves to its version once it is durable. With `expect`, only if the topic is at that version
      * now (0: if it does not exist). It is sent again until there is an answer.
@@ -192,6 +209,37 @@ export class Client extends EventTarget {
      * @returns {Promise<number>}
      */
     _publish(topic: string, value: any, deleted: boolean, { expect, key }: PublishOptions): Promise<number>;
+    /**
+     * Publish a topic that has no value yet; resolves to its version. Rejects with `conflict` if it has one, else as
+     * `publish` does.
+     * @param {string} topic
+     * @param {any} value
+     * @param {{key?: string}} [options]
+     * @returns {Promise<number>}
+     */
+    create(topic: string, value: any, { key }?: {
+        key?: string;
+    }): Promise<number>;
+    /**
+     * Change a topic's value by compare-and-set; resolves to its version.
+     *
+     * `change` gets a copy of the present value, undefined if there is none, and returns the next, or a promise of it. It is
+     * called again whenever another publisher was faster, so it should do nothing else. Rejects with what it throws, and
+     * as `publish` and `get` do; with `unavailable` if others were faster until `timeoutMs` was over.
+     * @param {string} topic
+     * @param {(value: any) => any} change
+     * @param {{timeoutMs?: number}} [options]
+     * @returns {Promise<number>}
+     */
+    update(topic: string, change: (value: any) => any, { timeoutMs }?: {
+        timeoutMs?: number;
+    }): Promise<number>;
+    /**
+     * Have the engine do something; resolves to what comes of it.
+     * @param {any} message
+     * @returns {Promise<any>}
+     */
+    _ask(message: any): Promise<any>;
     /** Close the client: its subscriptions end, and what was not published yet is rejected. */
     close(): void;
     /**
@@ -320,8 +368,19 @@ export class Updates extends EventTarget {
     fresh(maxAge?: number): Promise<void>;
     /** Follow these names no more; iterations end. */
     close(): void;
+    /**
+     * Iterate over changes as above, all that are pending at once: lists of one change or more, of distinct topics.
+     * @returns {AsyncIterableIterator<Change[]>}
+     */
+    batches(): AsyncIterableIterator<Change[]>;
     /** @returns {Promise<IteratorResult<Change, undefined>>} */
     _next(): Promise<IteratorResult<Change, undefined>>;
+    /**
+     * Wait for changes and take them; null once the handle is closed.
+     * @param {number} most
+     * @returns {Promise<Change[] | null>}
+     */
+    _take(most: number): Promise<Change[] | null>;
     /**
      * @param {InboxEvent[]} events
      * @param {number | null} asof since when all is known, by this page's clock; null: it is told later

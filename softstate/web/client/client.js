@@ -9,6 +9,11 @@ import { pack, unpack } from "./wrapped.js";
 /** The least that passes here while 1 s passes on the clock of a worker: each may be wrong by 1 %. */
 const RATE = 0.98;
 const KEY_CHARS_MAX = 128;
+/** How long `get` asks nodes, if it is not told. */
+const READ_MS = 10_000;
+/** An `update` that lost waits for a time from 0 to min(cap, base · 2^losses) before it tries again. */
+const UPDATE_BASE_MS = 5;
+const UPDATE_CAP_MS = 1000;
 const TOKEN = /^[\x20-\x7e]{1,8192}$/;
 
 /**
@@ -18,12 +23,22 @@ const TOKEN = /^[\x20-\x7e]{1,8192}$/;
  *   last one (null: none, or it ends soon), and how often it was asked since a node took one
  * @typedef {(request: TokenRequest) => Promise<string | null>} TokenFunction
  * @typedef {{expect?: number, key?: string}} PublishOptions
+ * @typedef {import("./updates.js").Change} Change
  */
 
-/** @param {unknown} expect */
-function checkExpect(expect) {
-  if (expect === undefined || (Number.isSafeInteger(expect) && /** @type {number} */ (expect) >= 0)) return;
-  throw new SoftstateError("invalid", `expect must be a version, an integer of at least 0, not ${String(expect)}`);
+/**
+ * @param {string} what
+ * @param {unknown} version
+ */
+function checkVersion(what, version) {
+  if (version === undefined || (Number.isSafeInteger(version) && /** @type {number} */ (version) >= 0)) return;
+  throw new SoftstateError("invalid", `${what} must be a version, an integer of at least 0, not ${String(version)}`);
+}
+
+/** @param {unknown} timeoutMs */
+function checkTimeout(timeoutMs) {
+  if (typeof timeoutMs === "number" && timeoutMs >= 0) return;
+  throw new SoftstateError("invalid", `timeoutMs must be a number of milliseconds, at least 0, not ${String(timeoutMs)}`);
 }
 
 /** @param {unknown} key */
@@ -55,8 +70,8 @@ export class Client extends EventTarget {
     this._unsent = [];
     /** @type {Map<number, Updates>} */
     this._handles = new Map();
-    /** @type {Map<number, {resolve(version: number): void, reject(error: SoftstateError): void}>} */
-    this._publishes = new Map();
+    /** @type {Map<number, {resolve(result: any): void, reject(error: SoftstateError): void, read: any}>} */
+    this._asked = new Map(); // `read`: the message, if it may be sent twice
     this._numbers = 0;
     /** @type {Map<number, number>} when each acknowledgement was sent, by this page's clock */
     this._sent = new Map();
@@ -133,12 +148,7 @@ export class Client extends EventTarget {
    */
   read(topic, { maxAge = this._maxAge } = {}) {
     checkName(topic, "topic");
-    /** @type {Updates | null} */
-    let best = null;
-    for (const updates of this._handles.values()) {
-      if (!covered(new Set(updates.names), topic) || updates.unreadable.includes(topic)) continue;
-      if (!best || updates.age < best.age) best = updates;
-    }
+    const best = this._best(topic);
     const age = best?.age ?? Infinity;
     if (best && age < Infinity && age <= maxAge) {
       return { value: best.get(topic)?.value, version: best.get(topic)?.version ?? 0, age };
@@ -149,6 +159,34 @@ export class Client extends EventTarget {
     const error = new SoftstateError("stale", why);
     error.age = age;
     throw error;
+  }
+
+  /** @param {string} topic */
+  _best(topic) {
+    /** @type {Updates | null} */
+    let best = null;
+    for (const updates of this._handles.values()) {
+      if (!covered(new Set(updates.names), topic) || updates.unreadable.includes(topic)) continue;
+      if (!best || updates.age < best.age) best = updates;
+    }
+    return best;
+  }
+
+  /**
+   * Read a topic from a node, without subscribing; resolves to undefined for a topic of which nothing is known, and to a
+   * change that says `deleted` if its tombstone is. With `atLeast`, a version, the answer is no older than that on
+   * each node: give it what `publish` returned to read your own write. Other nodes are asked when one fails or keeps
+   * silent. Rejects with `unavailable` when `timeoutMs` is over (10,000 if it is not given), with `behind` if the nodes have
+   * not seen that version by then, with `denied`, `unreadable` or `client_closed`.
+   * @param {string} topic
+   * @param {{atLeast?: number, timeoutMs?: number}} [options]
+   * @returns {Promise<Change | undefined>}
+   */
+  async get(topic, { atLeast, timeoutMs = READ_MS } = {}) {
+    checkName(topic, "topic");
+    checkVersion("atLeast", atLeast);
+    checkTimeout(timeoutMs);
+    return this._ask({ type: "get", topic, atLeast: atLeast ?? null, timeoutMs });
   }
 
   // Publishing
@@ -188,18 +226,75 @@ export class Client extends EventTarget {
    */
   _publish(topic, value, deleted, { expect, key }) {
     checkName(topic, "topic");
-    checkExpect(expect);
+    checkVersion("expect", expect);
     checkKey(key);
+    return this._ask({ type: "publish", topic, value, deleted, expect: expect ?? null, key: key ?? null });
+  }
+
+  /**
+   * Publish a topic that has no value yet; resolves to its version. Rejects with `conflict` if it has one, else as
+   * `publish` does.
+   * @param {string} topic
+   * @param {any} value
+   * @param {{key?: string}} [options]
+   * @returns {Promise<number>}
+   */
+  async create(topic, value, { key } = {}) {
+    return this.publish(topic, value, { expect: 0, key });
+  }
+
+  /**
+   * Change a topic's value by compare-and-set; resolves to its version.
+   *
+   * `change` gets a copy of the present value, undefined if there is none, and returns the next, or a promise of it. It is
+   * called again whenever another publisher was faster, so it should do nothing else. Rejects with what it throws, and
+   * as `publish` and `get` do; with `unavailable` if others were faster until `timeoutMs` was over.
+   * @param {string} topic
+   * @param {(value: any) => any} change
+   * @param {{timeoutMs?: number}} [options]
+   * @returns {Promise<number>}
+   */
+  async update(topic, change, { timeoutMs = Infinity } = {}) {
+    checkName(topic, "topic");
+    checkTimeout(timeoutMs);
+    const ends = this._clock.now() + timeoutMs / 1000;
+    const best = this._best(topic);
+    let state = best && best.age < Infinity ? best.get(topic) : await this.get(topic);
+    for (let tries = 0; ; tries++) {
+      const present = state && !state.deleted ? state : null;
+      const value = await change(present ? structuredClone(present.value) : undefined);
+      try {
+        return await this.publish(topic, value, { expect: present?.version ?? 0 });
+      } catch (error) {
+        if (!(error instanceof SoftstateError) || error.code !== "conflict") throw error;
+        if (this._clock.now() >= ends) {
+          const text = `others changed '${topic}' each of ${tries + 1} times: nothing was applied; try again`;
+          throw new SoftstateError("unavailable", text);
+        }
+        const wait = Math.random() * Math.min(UPDATE_CAP_MS, UPDATE_BASE_MS * 2 ** Math.min(tries, 16));
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        state = await this.get(topic, { atLeast: error.current ?? undefined });
+      }
+    }
+  }
+
+  /**
+   * Have the engine do something; resolves to what comes of it.
+   * @param {any} message
+   * @returns {Promise<any>}
+   */
+  _ask(message) {
     if (this._end) throw this._end;
     const ticket = ++this._numbers;
+    const numbered = { ...message, ticket };
     return new Promise((resolve, reject) => {
-      this._publishes.set(ticket, { resolve, reject });
+      this._asked.set(ticket, { resolve, reject, read: message.type === "get" ? numbered : null });
       try {
-        this._post({ type: "publish", ticket, topic, value, deleted, expect: expect ?? null, key: key ?? null });
+        this._post(numbered);
       } catch (error) {
-        this._publishes.delete(ticket);
-        const { message } = /** @type {Error} */ (error);
-        reject(new SoftstateError("invalid", `value cannot be published: ${message}`));
+        this._asked.delete(ticket);
+        const { message: why } = /** @type {Error} */ (error);
+        reject(new SoftstateError("invalid", `value cannot be published: ${why}`));
       }
     });
   }
@@ -260,10 +355,10 @@ export class Client extends EventTarget {
       case "update":
         return this._update(message);
       case "outcome": {
-        const waits = this._publishes.get(message.ticket);
-        this._publishes.delete(message.ticket);
+        const waits = this._asked.get(message.ticket);
+        this._asked.delete(message.ticket);
         if (message.error) waits?.reject(unpack(message.error));
-        else waits?.resolve(message.version);
+        else waits?.resolve(message.result);
         return;
       }
       case "token":
@@ -283,8 +378,14 @@ export class Client extends EventTarget {
       this._post({ type: "subscribe", id, names: updates.names, narrow: updates._inbox.narrow });
     }
     const text = "this page was frozen while it was in flight: it may have been applied; read the topic";
-    for (const { reject } of this._publishes.values()) reject(new SoftstateError("outcome_unknown", text));
-    this._publishes.clear();
+    for (const [ticket, { reject, read }] of [...this._asked]) {
+      if (read) {
+        this._post(read);
+      } else {
+        this._asked.delete(ticket);
+        reject(new SoftstateError("outcome_unknown", text));
+      }
+    }
   }
 
   /** @param {any} message */
@@ -322,8 +423,8 @@ export class Client extends EventTarget {
   _over(mode, error) {
     this._end = error;
     for (const updates of this._handles.values()) updates.end(error);
-    for (const { reject } of this._publishes.values()) reject(error);
-    this._publishes.clear();
+    for (const { reject } of this._asked.values()) reject(error);
+    this._asked.clear();
     this._setMode(mode);
     if (mode === "stopped") this.dispatchEvent(new CustomEvent("error", { detail: error }));
   }

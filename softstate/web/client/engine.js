@@ -11,6 +11,7 @@ import { isPrefix, reaching } from "../machine/names.js";
 import { utf8 } from "../machine/names.js";
 import { sizeOf, stringify } from "./codec.js";
 import { Inbox } from "./inbox.js";
+import { Reader } from "./reader.js";
 import { Shell } from "./shell.js";
 import { pack, unpack } from "./wrapped.js";
 
@@ -22,8 +23,11 @@ const TOKEN_TRY_MS = 5000;
 const TOKEN_MS_MAX = 30_000;
 /** A tab that takes nothing for so long is forgotten; if it lives, it is told, and attaches again. */
 const SILENT_MS_MAX = 600_000;
-/** Events that may have moved an age. */
-const CERTIFIES = ["beat", "renewed", "subscribed", "polled", "poll_answered", "welcome", "wanted", "unwanted", "jumped"];
+/** Events that may have moved an age, or failed: tabs are told. */
+const TOLD = [
+  ...["connect_failed", "request_failed", "lost", "token_failed", "token_refused"],
+  ...["beat", "renewed", "subscribed", "polled", "poll_answered", "welcome", "wanted", "unwanted", "jumped"],
+];
 
 class Tab {
   /** @param {{postMessage(message: any): void}} port */
@@ -56,6 +60,8 @@ export class Engine {
     this._tickets = 0;
     /** @type {Shell | null} */
     this._shell = null;
+    /** @type {Reader | null} */
+    this._reader = null;
     /** @type {Map<number, {asked: Set<Tab>, timer: any, rejected: string | null, attempt: number, until: number}>} */
     this._tokens = new Map();
   }
@@ -90,6 +96,8 @@ export class Engine {
         return this._unsubscribe(shell, tab, message.id);
       case "publish":
         return this._publish(shell, tab, message);
+      case "get":
+        return void this._get(tab, message);
       case "token":
         return this._tokenCame(message);
       case "jumped":
@@ -110,6 +118,7 @@ export class Engine {
     if (!this._shell) {
       const perform = (/** @type {any} */ action) => this._perform(action);
       this._shell = new Shell(options, perform, (event) => this._advanced(event), this._means);
+      this._reader = new Reader(this._shell);
     }
     tab.provider = provider;
     tab.anchor = [0, this._shell.clock.now()];
@@ -233,8 +242,25 @@ export class Engine {
     const asked = this._publishes.get(ticket);
     this._publishes.delete(ticket);
     const failed = outcome instanceof SoftstateError;
-    const told = failed ? { error: pack(outcome) } : { version: outcome.version };
+    const told = failed ? { error: pack(outcome) } : { result: outcome.version };
     asked?.tab.port.postMessage({ type: "outcome", ticket: asked.ticket, ...told });
+  }
+
+  // Reads
+
+  /**
+   * @param {Tab} tab
+   * @param {any} message
+   */
+  async _get(tab, { ticket, topic, atLeast, timeoutMs }) {
+    let told;
+    try {
+      told = { result: await this._reader?.get(topic, atLeast, timeoutMs) };
+    } catch (error) {
+      if (!(error instanceof SoftstateError)) throw error;
+      told = { error: pack(error) };
+    }
+    tab.port.postMessage({ type: "outcome", ticket, ...told });
   }
 
   // Actions of the machine
@@ -309,7 +335,7 @@ export class Engine {
   /** @param {string} event that the machine has taken */
   _advanced(event) {
     for (const tab of this._tabs) {
-      if (CERTIFIES.includes(event)) tab.owed = true;
+      if (TOLD.includes(event)) tab.owed = true;
       if (tab.outstanding && Date.now() - tab.heard > SILENT_MS_MAX) this._leave(tab);
       else this._flush(tab);
     }

@@ -34,6 +34,16 @@ function randomId() {
 /** @param {any} error what fetch, or a socket, failed with */
 const reasonOf = (error) => String(error?.cause?.message || error?.message || error);
 
+/**
+ * @param {string} url
+ * @param {any} error what came of asking it
+ */
+function noAnswer(url, error) {
+  const odd = error instanceof SyntaxError || error instanceof SoftstateError || error instanceof RangeError;
+  if (odd) return `${url} answered what no node writes: a proxy or a login page may have`;
+  return `${url} cannot be reached: ${reasonOf(error)}`;
+}
+
 export class Shell {
   /**
    * @param {Partial<typeof import("../machine/core.js").OPTIONS>} options
@@ -54,6 +64,7 @@ export class Shell {
     this._connections = new Map();
     /** @type {Map<number, AbortController>} */
     this._requests = new Map();
+    this._reads = 0; // numbered downwards: the machine numbers its requests upwards
     /** @type {Map<string, number>} the level of the protocol that each URL told last (P-WIRE-10) */
     this._levels = new Map();
     /** Why the last attempt of anything failed, for people. */
@@ -61,6 +72,10 @@ export class Shell {
     /** @type {any} */
     this._timer = null;
     this._closed = false;
+    this._provider = options.provider === true;
+    this.urls = options.urls ?? [];
+    /** @type {(() => void)[]} those that wait for the machine to take another event */
+    this._waiting = [];
   }
 
   open() {
@@ -73,6 +88,7 @@ export class Shell {
     this.handle({ event: "closed" });
     this._closed = true;
     clearTimeout(this._timer);
+    this._wake();
     for (const controller of this._requests.values()) controller.abort();
   }
 
@@ -83,6 +99,7 @@ export class Shell {
     const heldUp = now - this.machine.deadline() > LATE_S;
     if ((this.clock.jumped() || heldUp) && event.event !== "jumped") this._take({ event: "jumped" }, now);
     this._take(event, now);
+    this._wake();
     clearTimeout(this._timer);
     const { mode } = this.machine;
     if (mode === "closed" || mode === "stopped") return;
@@ -98,6 +115,10 @@ export class Shell {
 
   _tick() {
     this.handle({ event: "ticked" });
+  }
+
+  _wake() {
+    for (const resume of this._waiting.splice(0)) resume();
   }
 
   /**
@@ -293,11 +314,73 @@ export class Shell {
       const { error, reason } = await failureOf(reply);
       return { ...failed, reason, error };
     } catch (error) {
-      const odd = error instanceof SyntaxError || error instanceof SoftstateError || error instanceof RangeError;
-      if (odd) return { ...failed, reason: `${url} answered what no node writes: a proxy or a login page may have` };
-      return { ...failed, reason: `${url} cannot be reached: ${reasonOf(error)}`, unsent: isUnsent(error) };
+      return { ...failed, reason: noAnswer(url, error), unsent: isUnsent(error) };
     }
   }
+
+  // Reads of one topic
+
+  /** @returns {string | null} what is presented now */
+  get token() {
+    return this._cell.token;
+  }
+
+  /**
+   * Wait for another token than one that was refused, or for the first; tell whether it came.
+   * @param {string | null} refused
+   * @param {number} ends when to give up, by `clock`
+   * @param {SoftstateError} [error] what a node refused it with
+   * @returns {Promise<boolean>}
+   */
+  async anotherToken(refused, ends, error) {
+    if (!this._provider) return false;
+    if (error) this.handle({ event: "token_refused", token: refused, error });
+    const waits = () => this.token === refused && !this._closed && this.machine.mode !== "stopped" && this.clock.now() < ends;
+    while (waits()) await new Promise((resolve) => this._waiting.push(() => resolve(undefined)));
+    return this.token !== refused;
+  }
+
+  /**
+   * Read one topic from one node; undefined if it knows nothing of it. Rejects with what the node says, and with
+   * `unavailable`, whose `why` is `silent`, if it says nothing.
+   * @param {string} node
+   * @param {string} path
+   * @param {number} seconds how long it may take
+   * @returns {Promise<{version: number, value: any, deleted: boolean} | undefined>}
+   */
+  async get(node, path, seconds) {
+    const url = http(node) + path;
+    const silent = (/** @type {string} */ why) => new SoftstateError("unavailable", why, { why: "silent" });
+    const controller = new AbortController();
+    const timer = setTimeout(() => controller.abort(new Error(`no answer within ${seconds} s`)), seconds * 1000);
+    const request = --this._reads;
+    this._requests.set(request, controller);
+    try {
+      const reply = await this._ask(url, { signal: controller.signal });
+      if (!reply.ok) {
+        const { error, reason, version } = await failureOf(reply);
+        if (error?.code !== "not_found") throw error ?? silent(reason);
+        return version === undefined ? undefined : { version, value: null, deleted: true };
+      }
+      const version = versionOf(reply.headers.get("ETag"));
+      if (version === null) throw silent(`${url} answered without an ETag`);
+      return { version, value: parse(await reply.text()), deleted: false };
+    } catch (error) {
+      throw error instanceof SoftstateError ? error : silent(noAnswer(url, error));
+    } finally {
+      clearTimeout(timer);
+      this._requests.delete(request);
+    }
+  }
+}
+
+/**
+ * Return the version that an ETag names, `"epoch.lineage.version+json"`; null if it is no such tag.
+ * @param {string | null} tag
+ */
+function versionOf(tag) {
+  const found = /\.(\d+)(\+\w+)?"$/.exec(tag ?? "");
+  return found && Number(found[1]);
 }
 
 /** @param {any} error */
@@ -308,7 +391,7 @@ function isUnsent(error) {
 /**
  * Return the error that a response stands for: null if no node wrote it, and it does not ask to wait.
  * @param {Response} reply
- * @returns {Promise<{error: SoftstateError | null, reason: string, retry_ms: number | null}>}
+ * @returns {Promise<{error: SoftstateError | null, reason: string, retry_ms: number | null, version?: number}>}
  */
 async function failureOf(reply) {
   const { status } = reply;
@@ -322,7 +405,7 @@ async function failureOf(reply) {
   }
   if (body && isKnownCode(body.code)) {
     const error = errorOf({ ...body, retry_ms: body.retry_ms ?? waits });
-    return { error, reason: error.message, retry_ms: error.retryMs };
+    return { error, reason: error.message, retry_ms: error.retryMs, version: body.version };
   }
   const reason = `HTTP status ${status} without an error that softstate knows: a proxy may have answered`;
   const code = { 401: "denied", 403: "denied", 429: "overloaded", 503: "unavailable" }[status];

@@ -133,17 +133,45 @@ export class Updates extends EventTarget {
     };
   }
 
+  /**
+   * Iterate over changes as above, all that are pending at once: lists of one change or more, of distinct topics.
+   * @returns {AsyncIterableIterator<Change[]>}
+   */
+  batches() {
+    return {
+      next: async () => {
+        const changes = await this._take(Infinity);
+        return changes ? { done: false, value: changes } : { done: true, value: undefined };
+      },
+      return: async () => ({ done: true, value: undefined }),
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
+  }
+
   /** @returns {Promise<IteratorResult<Change, undefined>>} */
   async _next() {
+    const changes = await this._take(1);
+    return changes ? { done: false, value: changes[0] } : { done: true, value: undefined };
+  }
+
+  /**
+   * Wait for changes and take them; null once the handle is closed.
+   * @param {number} most
+   * @returns {Promise<Change[] | null>}
+   */
+  async _take(most) {
     for (;;) {
       this._throwDenial();
-      const event = this._inbox.take();
-      if (event?.type === "change") {
-        const { type: _, ...value } = event;
-        return { done: false, value };
+      const changes = [];
+      for (let event; changes.length < most && (event = this._inbox.take()); ) {
+        if (event.type !== "change") continue;
+        const { type: _, ...change } = event;
+        changes.push(change);
       }
-      if (event) continue;
-      if (this._closed) return { done: true, value: undefined };
+      if (changes.length) return changes;
+      if (this._closed) return null;
       this._throwIfOver();
       await this._wait();
     }

@@ -11,6 +11,7 @@ import pytest
 
 from tests.kit.node_js import evaluate
 from tests.kit.processes import Server
+from tests.kit.static_tokens import CI, OTHER, static
 
 USE = "use null, booleans, numbers, BigInt, text, Uint8Array, lists and plain objects"
 CONNECT = 'import { connect } from "./softstate.js";'
@@ -76,6 +77,8 @@ def test_errors_say_what_happened_and_what_to_do(node: Server, run: Run) -> None
       await tell(() => client.publish("errors//a", 1));
       await tell(() => client.publish("errors/a", undefined));
       await tell(() => client.publish("errors/a", 1, { expect: -1 }));
+      await tell(() => client.get("errors/a", { atLeast: 0.5 }));
+      await tell(() => client.update("errors/a", () => 1, { timeoutMs: "1" }));
       await tell(() => client.subscribe());
       await tell(() => client.read("errors/a"));
       await tell(() => connect("ftp://a"));
@@ -95,6 +98,8 @@ def test_errors_say_what_happened_and_what_to_do(node: Server, run: Run) -> None
         ["invalid", "topic must not begin or end with '/', nor hold an empty, '.' or '..' segment: 'errors//a'"],
         ["invalid", "value is undefined: publish null, or delete the topic"],
         ["invalid", "expect must be a version, an integer of at least 0, not -1"],
+        ["invalid", "atLeast must be a version, an integer of at least 0, not 0.5"],
+        ["invalid", "timeoutMs must be a number of milliseconds, at least 0, not 1"],
         ["invalid", "subscribe needs at least one topic or prefix"],
         ["stale", "no subscription covers 'errors/a': subscribe to it"],
         ["invalid", "'ftp://a' must begin with ws://, wss://, http:// or https://"],
@@ -183,3 +188,123 @@ def test_a_client_without_push_has_its_polls_held(node: Server, run: Run) -> Non
       return [waits[0], seen === version];
     }"""
     assert run(text, [node.http, "held/1"], sockets=False) == [None, True], "wait_ms goes to nodes that told a level"
+
+
+def test_one_topic_is_read_created_and_changed_without_a_subscription(node: Server, run: Run) -> None:
+    text = """async ([url]) => {
+      const client = connect(url), other = connect(url);
+      const missing = await client.get("one/a");
+      const first = await client.create("one/a", { count: 1 });
+      const again = await client.create("one/a", {}).catch((error) => error.code);
+      const got = await other.get("one/a", { atLeast: first });
+      let calls = 0;
+      const add = async ({ count } = { count: 0 }) => {
+        if (++calls === 1) await other.publish("one/a", { count: 10 }); // faster than this one
+        return { count: count + 1 };
+      };
+      const version = await client.update("one/a", add);
+      const fromNothing = await client.update("one/b", (count = 5) => count + 1);
+      await client.delete("one/a");
+      const gone = await client.get("one/a");
+      client.close();
+      other.close();
+      return [missing ?? null, again, got.value, got.version === first, calls, version > first, fromNothing > version,
+              gone.deleted, gone.version > version];
+    }"""
+    assert run(text, [node.http]) == [None, "conflict", {"count": 1}, True, 2, True, True, True, True]
+    assert node.request("GET", "/v1/topics/one/b")[1] == 6
+
+
+def test_an_update_starts_from_what_is_followed_and_gives_up_in_time(node: Server, run: Run) -> None:
+    text = """async ([url]) => {
+      let gets = 0;
+      const counting = (target, init) => { gets += /topics/.test(target); return fetch(target, init); };
+      const client = connect(url, { fetch: counting }), other = connect(url);
+      const handle = client.subscribe("start/");
+      await handle.fresh();
+      await client.update("start/a", () => [1]);
+      for await (const changes of handle.batches()) if (changes.some(({ topic }) => topic === "start/a")) break;
+      await client.update("start/a", (list) => [...list, 2]);
+      const before = gets;
+      const value = (await other.get("start/a")).value;
+      const losing = async () => { await other.publish("start/a", []); return []; };
+      const lost = await client.update("start/a", losing, { timeoutMs: 0 }).catch((error) => error);
+      client.close();
+      other.close();
+      return [before, value, lost.code, lost.message];
+    }"""
+    text_of = "others changed 'start/a' each of 1 times: nothing was applied; try again"
+    assert run(text, [node.http]) == [0, [1, 2], "unavailable", text_of]
+
+
+def test_batches_have_all_that_is_pending(node: Server, run: Run) -> None:
+    text = """async ([url]) => {
+      const client = connect(url);
+      const handle = client.subscribe("batch/");
+      await handle.fresh();
+      const versions = await Promise.all(["a", "b", "a"].map((name) => client.publish(`batch/${name}`, 1)));
+      while ((handle.get("batch/a")?.version ?? 0) < versions[2]) {
+        await new Promise((resolve) => handle.addEventListener("change", resolve, { once: true }));
+      }
+      const batches = [];
+      for await (const changes of handle.batches()) {
+        batches.push(changes.map(({ topic, version }) => [topic, version === versions[topic === "batch/a" ? 2 : 1]]));
+        handle.close();
+      }
+      client.close();
+      return batches;
+    }"""
+    assert run(text, [node.http]) == [[["batch/a", True], ["batch/b", True]]]
+
+
+def test_a_read_asks_the_next_node_when_one_is_silent_and_says_so_when_all_are(tmp_path: Path, run: Run) -> None:
+    server = Server(tmp_path).start()
+    gone = Server(tmp_path, store=server.store).start()
+    gone.kill()
+    server.put("read/a", "one")
+    text = """async ([gone, url]) => {
+      const both = connect([gone, url]), none = connect(gone);
+      const { value } = await both.get("read/a");
+      const error = await none.get("read/a", { timeoutMs: 300 }).catch((error) => error);
+      both.close();
+      none.close();
+      return [value, error.code, error.message];
+    }"""
+    value, code, message = run(text, [gone.http, server.http])
+    server.kill()
+    assert (value, code) == ("one", "unavailable")
+    assert message.startswith("no node answered within 300 ms; the last one: ")
+    assert "cannot be reached" in message
+
+
+def test_a_token_function_that_fails_is_asked_again_and_calls_wait_for_it(tmp_path: Path, run: Run) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(static("ci", CI, read=["/"], write=["/"]))
+    server = Server(tmp_path, auth=str(policy)).start()
+    text = """async ([url, bad, good]) => {
+      Math.random = () => 0.01; // short pauses
+      const asked = [];
+      const token = async ({ rejected, attempt }) => {
+        asked.push([rejected, attempt]);
+        if (asked.length === 1) throw new TypeError("the secret");
+        if (asked.length === 2) return 7;
+        return asked.length === 3 ? bad : good;
+      };
+      const client = connect(url, { token, push: false });
+      client.subscribe("token/");
+      const reads = client.get("token/a");
+      while (asked.length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+      while (!client.lastError) await new Promise((resolve) => setTimeout(resolve, 10));
+      const told = client.lastError.message;
+      const read = await reads;
+      const version = await client.publish("token/a", 1);
+      client.close();
+      return [asked, told, read ?? null, version > 0];
+    }"""
+    asked, told, *rest = run(text, [server.http, OTHER, CI], sockets=False)
+    server.kill()
+    assert [rejected for rejected, _ in asked] == [None, None, None, "unknown_key"]
+    assert [attempt for _, attempt in asked] == [0, 1, 2, 3]
+    none = "the token function gave no token: that is text of 1 to 8192 printable ASCII characters"
+    assert told in ("the token function failed: TypeError", none), "the text of what it throws may hold a secret"
+    assert rest == [None, True]
