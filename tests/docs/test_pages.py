@@ -66,6 +66,24 @@ def test_lines_are_not_too_long(page: Path) -> None:
     assert [line for line in lines if len(line) > COLUMNS_MAX and not line.startswith("|")] == []
 
 
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d+\.\d+", text))
+
+
+def test_what_is_compared_was_measured() -> None:
+    section = (FOLDER / "comparison.md").read_text(encoding="utf-8").partition("## Measured beside them")[2]
+    measured = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "bench/README.md"))
+    told = numbers(section.partition("## Sources")[0])
+    assert len(told) > 10
+    assert told - numbers(measured) == set()
+
+
+def test_every_source_is_named_and_every_name_has_a_source() -> None:
+    text, _, sources = (FOLDER / "comparison.md").read_text(encoding="utf-8").partition("## Sources")
+    listed = re.findall(r"^(\d+)\. .*?https://", sources, re.MULTILINE | re.DOTALL)
+    assert sorted(set(re.findall(r"\[(\d+)\](?!\()", text)), key=int) == listed
+
+
 # The runner can fail -------------------------------------------------------------------------------------------------
 
 
