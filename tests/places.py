@@ -155,6 +155,7 @@ THOROUGH = frozenset(
         f"{_HERD}::test_h1_to_h3_a_hundred_real_clients_come_back_to_a_real_node[power]",
         f"{_HERD}::test_h1_to_h3_a_hundred_real_clients_come_back_to_a_real_node[bye]",
         f"{_HERD}::test_h1_to_h3_ten_thousand_clients_come_back_as_advised",
+        "tests/ops/test_containerfile.py::test_its_steps_make_an_environment_that_serves",
         f"{_HERD}::test_h1_without_spreading_and_shedding_there_is_no_recovery",
         "tests/simulation/test_schedule_overload.py::test_a_herd_comes_back_as_fast_as_the_node_can_serve_it",
         "tests/simulation/test_schedule_overload.py::test_without_a_place_in_the_spread_the_herd_knocks_too_often",

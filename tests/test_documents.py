@@ -19,6 +19,7 @@ PAGES = [
     PACKAGE / "CHANGELOG.md",
     ROOT / ".github" / "CONTRIBUTING.md",
     ROOT / ".github" / "SECURITY.md",
+    PACKAGE / "ops" / "README.md",
 ]
 
 QUOTED = re.compile(r"`([^`\n]+)`")
