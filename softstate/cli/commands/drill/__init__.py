@@ -34,6 +34,7 @@ async def command(
     ] = 15.0,
     json: AsJson = False,
     url: Annotated[tuple[str, ...], Parameter(negative=(), metavar="URL", show_default=False)] = (),
+    token_file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     tls: Annotated[bool, Parameter(negative=())] = False,
     prefix: Annotated[str | None, Parameter(metavar="PREFIX", show_default="drill/RUN/")] = None,
     kill_command: Command = "",
@@ -51,6 +52,7 @@ async def command(
     :param for_: How long to measure; after that it waits until all clients have settled.
     :param json: Print one JSON object.
     :param url: A node of your own installation; may be repeated. Nothing is started then.
+    :param token_file: With --url: file of a token that all clients present; it must allow to read and write the prefix.
     :param tls: Without --url: have the nodes speak TLS, by a certificate that is made for them with openssl.
     :param prefix: Where to publish; it must be empty, and is emptied afterwards.
     :param kill_command: With --url: shell command that makes the server or the store fail.
@@ -58,7 +60,7 @@ async def command(
     """
     plan = Plan(kind=kill, clients=clients, for_s=for_, urls=url, prefix=fresh_prefix([prefix] if prefix else []),
                 kill_command=kill_command, start_command=start_command, tls=tls,
-                runtime=client).check()  # fmt: skip
+                runtime=client, token_file=token_file).check()  # fmt: skip
     return await interruptible(partial(_drill, plan, json=json))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
 from softstate.cli.exit_codes import UNAVAILABLE, Failure
+from softstate.cli.options.credentials import read_token
 from softstate.client.machine.backoff import JITTER
 from softstate.client.machine.beat_watch import LATE, RATE
 from softstate.client.machine.state import BEAT_MS
@@ -77,14 +79,17 @@ class AdvisedTimes:
         return max(self.recover_spread_s, self.recover_cap_s, slow * self.poll_every_s, slow * self.renew_s) + SERVICE_S
 
 
-async def ask_times(urls: Sequence[str], open_stream: OpenStream = open_tcp) -> AdvisedTimes:
+async def ask_times(
+    urls: Sequence[str], open_stream: OpenStream = open_tcp, token_file: Path | None = None
+) -> AdvisedTimes:
     """Take a lease on the first node that gives one, read its times, and release it. Raises `Failure` if none does."""
+    token = None if token_file is None else await trio.to_thread.run_sync(read_token, token_file)
     said = ""
     for url in urls:
         async with trio.open_nursery() as nursery:
             try:
                 with trio.move_on_after(ASK_S_MAX):
-                    return await _greet(nursery, parse_url(url), open_stream)
+                    return await _greet(nursery, parse_url(url), open_stream, token)
             except (HandshakeFailed, Gone) as error:
                 said = str(error)
             finally:
@@ -92,10 +97,10 @@ async def ask_times(urls: Sequence[str], open_stream: OpenStream = open_tcp) -> 
     raise Failure(f"no node offers a lease: {said or 'none answered in time'}", UNAVAILABLE)
 
 
-async def _greet(nursery: trio.Nursery, url: NodeUrl, open_stream: OpenStream) -> AdvisedTimes:
+async def _greet(nursery: trio.Nursery, url: NodeUrl, open_stream: OpenStream, token: str | None) -> AdvisedTimes:
     websocket = await open_websocket(nursery, url, CBOR, open_stream, ASK_S_MAX)
     try:
-        await websocket.send(CBOR.encode(Hello(name="softstate drill", beat_ms=BEAT_MS)))
+        await websocket.send(CBOR.encode(Hello(name="softstate drill", beat_ms=BEAT_MS, token=token)))
         message = CBOR.server_message(await websocket.receive())
         if not isinstance(message, Welcome):
             raise HandshakeFailed(f"{url} answered hello with {type(message).__name__.lower()}")

@@ -13,7 +13,7 @@ from softstate.cli.commands.drill import faults
 from softstate.cli.commands.drill.advised_times import AdvisedTimes, ask_times
 from softstate.cli.commands.drill.certificate import make_certificate, opener, trusting
 from softstate.cli.commands.drill.ledger import Fault, Ledger
-from softstate.cli.commands.drill.plan import Plan
+from softstate.cli.commands.drill.plan import Plan, token_of
 from softstate.cli.commands.drill.publisher import Publisher, clean
 from softstate.cli.commands.drill.relay import Relay
 from softstate.cli.commands.drill.reports import WorkerPlan
@@ -60,7 +60,8 @@ class Drill:
         async with trio.open_nursery() as nursery:
             if not self._plan.own:
                 await self._start_nodes(nursery)
-            async with connect(self._urls, name="softstate drill", tls=trusting(self._ca)) as client:
+            token, tls = token_of(self._plan.token_file), trusting(self._ca)
+            async with connect(self._urls, name="softstate drill", tls=tls, token=token) as client:
                 await self._check_prefix(client)
                 publisher = Publisher(self._plan, client, self._ledger)
                 try:
@@ -83,7 +84,7 @@ class Drill:
             raise Failure(f"no node took a publish within {READY_S_MAX:g} s", UNAVAILABLE)
         via = await self._start_relays(nursery) if self._plan.kind == "link" else {}
         await self._start_workers(nursery, via)
-        times = await ask_times(self._urls, opener(trusting(self._ca)))
+        times = await ask_times(self._urls, opener(trusting(self._ca)), self._plan.token_file)
         self._ledger.fault = self._fault(self._plan)
         self._ledger.times = times
         publishing.start_soon(publisher.run)
@@ -133,7 +134,10 @@ class Drill:
         plan = self._plan
         for number, clients in enumerate(plan.shares()):
             follows = {client: list(plan.follows(client)) for client in clients}
-            plan_of_worker = WorkerPlan(list(self._urls), list(plan.names), follows, via, self._ca, plan.runtime)
+            token_file = str(plan.token_file or "")
+            plan_of_worker = WorkerPlan(
+                list(self._urls), list(plan.names), follows, via, self._ca, token_file, plan.runtime
+            )
             worker = WorkerProcess(nursery, plan_of_worker, self._ledger.take, self._folder / f"worker-{number}.log")
             self._workers.append(worker)
             await worker.start()

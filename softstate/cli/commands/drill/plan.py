@@ -6,11 +6,16 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from softstate.cli.options.credentials import Presented, read_token
 from softstate.client.url import parse_url
 from softstate.errors import ConfigError, Invalid
 from softstate.names import check_prefix
+
+if TYPE_CHECKING:
+    from softstate.client.tokens import TokenProvider
 
 Kind: TypeAlias = Literal["server", "store", "link", "client"]
 """The part that fails: the pushing node, the store, the link between clients and node, or some of the clients."""
@@ -63,6 +68,8 @@ class Plan:
     tls: bool = False
     """Whether throw-away nodes speak TLS."""
     runtime: Runtime = "trio"
+    token_file: Path | None = None
+    """The file of the token that all clients present to an installation of the user's."""
 
     @property
     def own(self) -> bool:
@@ -123,6 +130,10 @@ class Plan:
             raise ConfigError("--prefix must not be '/': what is published below it is deleted afterwards")
         if self.tls and self.own:
             raise ConfigError("--tls is for throw-away nodes: with --url, a URL that begins with wss:// says it")
+        if self.token_file is not None:
+            if not self.own:
+                raise ConfigError("--token-file is for an installation of your own: name its nodes with --url")
+            read_token(self.token_file)
         self._check_commands()
         return self
 
@@ -135,6 +146,11 @@ class Plan:
             raise ConfigError(f"--kill {self.kind} with --url needs {missing}: only you know how to do that there")
         if given and not needed:
             raise ConfigError(f"{flags[given[0]]} is for --kill server or --kill store with --url")
+
+
+def token_of(token_file: Path | None) -> str | TokenProvider | None:
+    """Return what `softstate.connect` takes as `token`. Raises `ConfigError` if there is none in the file."""
+    return None if token_file is None else Presented(token_file=token_file).for_client()
 
 
 def fresh_prefix(given: Sequence[str] = ()) -> str:

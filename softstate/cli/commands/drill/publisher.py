@@ -9,7 +9,7 @@ from contextlib import suppress
 import trio
 
 from softstate.cli.commands.drill.ledger import Ledger
-from softstate.cli.commands.drill.plan import Plan
+from softstate.cli.commands.drill.plan import Plan, token_of
 from softstate.client.api.client import Client
 from softstate.client.api.connect import connect
 from softstate.errors import Overloaded, SoftstateError
@@ -75,7 +75,7 @@ async def clean(urls: Sequence[str], plan: Plan) -> Sequence[str]:
     """
     left: Sequence[str] = plan.names
     with trio.move_on_after(CLEAN_S_MAX, shield=True), suppress(SoftstateError):
-        async with connect(urls, name="softstate drill", push=False) as client:
+        async with connect(urls, name="softstate drill", push=False, token=token_of(plan.token_file)) as client:
             while left:
                 for name in left:
                     await client.delete(name)

@@ -1,11 +1,14 @@
-"""Opening streams through the relays of a drill, under either loop."""
+"""How the clients of a drill reach its nodes, under either loop: through relays, and with a token."""
 
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 from softstate.cli.commands.drill.certificate import opener, trusting
+from softstate.cli.commands.drill.plan import token_of
 from softstate.cli.commands.drill.reports import WorkerPlan
+from softstate.client.tokens import TokenProvider
 from softstate.http_client.streams import OpenStream, Stream, open_secured
 
 
@@ -22,6 +25,11 @@ def opener_of(plan: WorkerPlan) -> OpenStream:
         return await open_secured("127.0.0.1", relay, context, host)
 
     return open_stream
+
+
+def token_for(plan: WorkerPlan) -> str | TokenProvider | None:
+    """Return what the clients of a plan present. Raises `softstate.ConfigError` if there is nothing in its file."""
+    return token_of(Path(plan.token_file) if plan.token_file else None)
 
 
 def names_of(plan: WorkerPlan, number: int) -> list[str]:

@@ -15,7 +15,8 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     """The clients that one worker runs. `follows` are topics by their numbers in `topics`.
 
     `via` maps ``host:port`` of a node to the port of a relay on this host that leads there. `ca` is
-    the file of the authority that nodes are trusted by, empty for those of the system. `runtime` runs the clients.
+    the file of the authority that nodes are trusted by, empty for those of the system; `token_file`
+    that of the token to present, empty for none. `runtime` runs the clients.
     """
 
     urls: list[str]
@@ -23,6 +24,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     follows: dict[int, list[int]]
     via: dict[str, int] = {}
     ca: str = ""
+    token_file: str = ""
     runtime: Runtime = "trio"
 
 

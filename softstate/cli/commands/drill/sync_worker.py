@@ -12,7 +12,7 @@ from typing import final
 import msgspec
 
 from softstate.cli.commands.drill.plan import SAMPLE_EVERY_S, START_EVERY_S
-from softstate.cli.commands.drill.relayed import names_of, opener_of
+from softstate.cli.commands.drill.relayed import names_of, opener_of, token_for
 from softstate.cli.commands.drill.reports import Applied, Sample, Tick, WorkerPlan
 from softstate.errors import ClientClosed, Stale
 from softstate.model import Change
@@ -31,7 +31,9 @@ class Watcher:
         self._numbers = {topic: each for each, topic in enumerate(plan.topics)}
         self._topics = [plan.topics[topic] for topic in plan.follows[number]]
         self._names = names_of(plan, number)
-        self._soft: SyncClient = connect(*plan.urls, name=f"drill {number}", open_stream=opener_of(plan))
+        self._soft: SyncClient = connect(
+            *plan.urls, name=f"drill {number}", open_stream=opener_of(plan), token=token_for(plan)
+        )
         self._versions: dict[str, int] = {}
         self._resets = 0
         self._applied: list[Applied] = []

@@ -19,7 +19,7 @@ import msgspec
 from anyio.abc import TaskStatus
 
 from softstate.cli.commands.drill.plan import SAMPLE_EVERY_S, START_EVERY_S
-from softstate.cli.commands.drill.relayed import names_of, opener_of
+from softstate.cli.commands.drill.relayed import names_of, opener_of, token_for
 from softstate.cli.commands.drill.reports import Applied, Sample, Tick, WorkerPlan
 from softstate.client.api.client import Client
 from softstate.client.api.connect import connect
@@ -35,6 +35,7 @@ class Worker:
         self._plan = plan
         self._numbers = {topic: number for number, topic in enumerate(plan.topics)}
         self._open_stream = opener_of(plan)
+        self._token = token_for(plan)
         self._running: dict[int, tuple[Client, Updates]] = {}
         self._resets = dict.fromkeys(plan.follows, 0)
         self._applied: list[Applied] = []
@@ -59,7 +60,9 @@ class Worker:
 
     async def _follow(self, number: int) -> None:
         async with (
-            connect(self._plan.urls, name=f"drill {number}", open_stream=self._open_stream) as client,
+            connect(
+                self._plan.urls, name=f"drill {number}", open_stream=self._open_stream, token=self._token
+            ) as client,
             client.subscribe(*names_of(self._plan, number)) as updates,
             anyio.create_task_group() as tasks,
         ):

@@ -43,6 +43,8 @@ OWN = dataclasses.replace(PLAN, urls=("ws://127.0.0.1:8700",), kill_command="a",
         (["--start-command", "x"], "--start-command is for --kill server or --kill store with --url"),
         (["--url", "ws://h:1", "--kill", "link", "--kill-command", "x"], "--kill-command is for"),
         (["--url", "wss://h:1", "--kill", "link", "--tls"], "--tls is for throw-away nodes"),
+        (["--token-file", "none"], "--token-file is for an installation of your own"),
+        (["--token-file", "none", "--url", "ws://h:1", "--kill", "link"], "cannot read --token-file none"),
     ],
 )
 def test_a_wrong_argument_is_refused_by_name(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:

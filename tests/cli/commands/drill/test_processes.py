@@ -16,6 +16,7 @@ from softstate.cli.commands.drill.plan import TOPICS
 from softstate.cli.exit_codes import leaf
 from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
 from tests.kit.processes import WAIT_S
+from tests.kit.static_tokens import CI, ROOT, static
 
 SERVE = ("--ttl", "2s", "--timeout-ms", "1000", "--poll-every-ms", "500", "--recover-cap-ms", "1000")
 
@@ -61,11 +62,20 @@ async def test_without_openssl_a_drill_over_tls_says_what_it_needs(tmp_path: Pat
     assert err.startswith("softstate: --tls needs the program openssl")
 
 
-async def test_an_own_installation_is_drilled_and_left_as_it_was(tmp_path: Path, nursery: trio.Nursery) -> None:
-    node = NodeProcess(nursery, free_port(), ["--store", f"sqlite:{tmp_path / 'n.db'}", *SERVE], tmp_path / "n.log")
+async def test_an_own_installation_is_drilled_and_left_as_it_was(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(CI)
+    mine = ["drill/", "mine/"]
+    (tmp_path / "auth.toml").write_text(static("ci", CI, read=mine, write=mine) + static("root", ROOT, admin=True))
+    options = ["--store", f"sqlite:{tmp_path / 'n.db'}", "--auth", str(tmp_path / "auth.toml"), *SERVE]
+    node = NodeProcess(nursery, free_port(), options, tmp_path / "n.log")
     await node.start()
-    code, out, err = await drilled("--url", node.url, "--clients", "4", "--for", "1500ms", "--kill", "link")
+    with_token = ("--token-file", str(tmp_path / "token"))
+    words = ("--url", node.url, "--clients", "4", "--for", "1500ms", "--kill", "link")
+    code, out, err = await drilled(*words, *with_token)
     assert code == 0, out + err
+    monkeypatch.setenv("SOFTSTATE_TOKEN", ROOT)
     assert "every promise was kept" in out
     assert "the fault has ended" in err
     done = await trio.run_process(softstate("status", "--json", "--url", node.url), capture_stdout=True)
@@ -73,7 +83,7 @@ async def test_an_own_installation_is_drilled_and_left_as_it_was(tmp_path: Path,
     assert (status["topics"], status["sessions"]) == (0, 0)
 
     await trio.run_process(softstate("publish", "mine/a", "1", "--url", node.url), capture_stdout=True)
-    code, _, err = await drilled("--url", node.url, "--prefix", "mine/", "--kill", "client")
+    code, _, err = await drilled("--url", node.url, "--prefix", "mine/", "--kill", "client", *with_token)
     assert code == 2
     assert "--prefix mine/ holds topics already" in err
     done = await trio.run_process(softstate("get", "mine/a", "--url", node.url), capture_stdout=True)
