@@ -80,6 +80,14 @@ def gone(code: int | None, reason: str | None) -> Gone:
     return Gone(code, reason or f"closed with code {code}")
 
 
+UPGRADE_REQUIRED = 426
+"""Status of a node that was asked for no WebSocket. This client asks for one, so its request was changed on the way."""
+
+TAKEN_AWAY = (
+    "a proxy in front of the node does not pass `Upgrade` and `Connection` on, which a WebSocket handshake needs:"
+    " change its configuration (nginx: proxy_http_version 1.1, and proxy_set_header for both). This client polls there"
+)
+
 PASSING = range(500, 600)
 """Statuses of a proxy that says no more than that its node cannot be reached now; so do 408 and 429."""
 
@@ -103,6 +111,8 @@ def refusal(
         told = JSON.loads(bytes(body), Error)
     except Invalid:
         return HandshakeFailed(f"{url} answered {status}", status, retry_ms, _foreign(status))
+    if status == UPGRADE_REQUIRED:
+        return HandshakeFailed(f"{url} takes no WebSocket: {TAKEN_AWAY}", status, retry_ms, Unsupported(TAKEN_AWAY))
     message = told.message[:ERROR_CHARS_MAX]
     kind = ERRORS_BY_CODE.get(told.code)
     error = None if kind is None else kind(message, retry_ms=retry_ms, why=told.why)

@@ -41,11 +41,11 @@ def check_upgrade(head: RequestHead) -> Codec:
     """
     if head.method != "GET":
         raise Refused(405, Invalid("a WebSocket handshake is a GET"), [("Allow", "GET")])
-    if head.minor == 0:
-        raise Refused(400, Invalid("a WebSocket handshake needs HTTP/1.1"))
     if "websocket" not in _tokens(head, b"upgrade") or "upgrade" not in _tokens(head, b"connection"):
         message = "this route speaks WebSocket only: send Upgrade: websocket and Connection: Upgrade"
-        raise Refused(426, Unsupported(message), _OFFER)
+        raise Refused(426, Unsupported(message), _OFFER)  # also over HTTP/1.0, as behind a proxy that changes both
+    if head.minor == 0:
+        raise Refused(400, Invalid("a WebSocket handshake needs HTTP/1.1"))
     if _value(head, b"sec-websocket-version") != VERSION:
         message = f"Sec-WebSocket-Version must be {VERSION}"
         raise Refused(426, Unsupported(message), [("Sec-WebSocket-Version", VERSION), *_OFFER])

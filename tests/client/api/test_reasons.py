@@ -67,13 +67,22 @@ async def test_a_proxy_that_forbids_stops_no_client(
         assert len(node.asked) > tries, "it is asked again, much later"
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b"<html>no such page</html>"),
+        (426, b'{"op":"error","code":"unsupported","message":"this route speaks WebSocket only"}'),
+    ],
+)
 async def test_a_proxy_that_does_not_pass_upgrade_is_told_once(
-    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, status: int, body: bytes
 ) -> None:
-    node = ScriptedNode(nursery, refusal=Answer(404, b"<html>no such page</html>"))
+    """With 404 it answers itself; with 426 the node does, which has got another request than the client has sent."""
+    node = ScriptedNode(nursery, refusal=Answer(status, body))
     async with client_of(node.open_stream) as client, client.subscribe("p/") as updates:
         await trio.sleep(1_000)
         refusals = [each for each in await drain(updates) if isinstance(each, NodeRefused)]
         assert [type(each.error) for each in refusals] == [Unsupported]
         assert "does not pass `Upgrade`" in str(refusals[0].error)
+        assert client.last_error is not None
     assert sum("does not pass `Upgrade`" in record.getMessage() for record in caplog.records) == 1

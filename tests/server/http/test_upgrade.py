@@ -96,6 +96,7 @@ async def test_a_kept_connection_may_be_upgraded() -> None:
         (handshake("POST /v1/ws HTTP/1.1"), 405, "invalid"),
         (handshake("HEAD /v1/ws HTTP/1.1"), 405, "invalid"),
         (handshake("GET /v1/ws HTTP/1.0"), 400, "invalid"),
+        (handshake("GET /v1/ws HTTP/1.0", Upgrade=None, Connection="close"), 426, "unsupported"),
         (handshake(Upgrade=None), 426, "unsupported"),
         (handshake(Upgrade="h2c"), 426, "unsupported"),
         (handshake(Connection=None), 426, "unsupported"),
