@@ -44,8 +44,7 @@ from softstate.server.http.upgrade import Handshake
 from softstate.server.listeners import accept_all, close
 from softstate.server.memory.system import resident_bytes
 from softstate.server.memory.watch import Holder, MemoryWatch
-from softstate.server.observe.metrics import families_of, render
-from softstate.server.observe.status import lease_counts, outbox_counts, store_counts
+from softstate.server.numbers import Numbers
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.terms import CurrentTerms
@@ -55,8 +54,7 @@ from softstate.server.websocket.connection import Connection
 from softstate.server.websocket.parts import Parts
 from softstate.session import MeasuredRequest
 from softstate.store import Store
-from softstate.store.base import LASTING
-from softstate.wire.messages import Reason
+from softstate.wire.messages import Poll, Reason
 
 CONNECTIONS_RETRY_MS = 1_000
 """Delay after which a client is told to try again if there are too many connections."""
@@ -116,7 +114,7 @@ class Node:
             subscriptions_per_identity_max=config.subscriptions_per_identity_max,
         )
         self.leases.principals.limited = self._limited
-        self._resident, self._wall = resident, wall
+        self._wall = wall
         self.bulkhead = bulkhead or Bulkhead()
         self.bulkhead.limit(config.bugs_per_minute_max, self._draining.set)
         self.sockets: dict[Connection, None] = {}
@@ -176,9 +174,11 @@ class Node:
             polls=self.polls,
             beats=self.beats,
             gate=self.gate,
+            reports=self.terms.reports,
         )
         self.streams = Streams(self._parts, self.per_address, self.sockets, self._connection_over, self._jitter)
         self.http = HttpServer(self, self._upgrade, self.admission, date, self._note_end, self.streams)
+        self.numbers = Numbers(self, self._outboxes, resident)
 
     # Services -------------------------------------------------------------------------------------------------------
 
@@ -218,54 +218,15 @@ class Node:
 
     def counts(self) -> dict[str, int]:
         """Count everything that costs no read of the store."""
-        return {
-            **lease_counts(self.leases.statistics()),
-            "connections": self.connections,
-            **outbox_counts(self._outboxes()),
-            **self.hub.statistics(),
-            **self.access.statistics(),
-            **self.admission.statistics(),
-            "greeting": self.http.greeting,
-            "streams": self.streams.count,
-            "beats": self.beats.due,
-            "beat_ms": self.beats.shortest_ms,
-            "accepting": int(self.pump.accepting),
-            **self.store.gauges(),
-            "store_durable": int(self.durability in LASTING),
-            "memory_bytes": self._resident(),
-            **self.memory.statistics(),
-            "bugs": self.bulkhead.bugs,
-            "revocations": len(self.gate.authority.revocations),
-            **(self.certificate.statistics() if self.certificate is not None else {}),
-        }
+        return self.numbers.counts()
 
     async def status(self) -> dict[str, Any]:
         """Count everything, the store's contents included; `topics` and the like are null while the store is down."""
-        return {
-            "node": self.node_id,
-            "role": self.config.role,
-            "store": self.store_name,
-            "durability": str(self.durability),
-            "store_warnings": list(self.store.warnings),
-            "store_state": "down" if self.access.follower.down else "ok",
-            "position": str(self.hub.position),
-            "draining": self.draining,
-            "uptime_s": round(self.now() - self.started_at, 3),
-            "ttl_ms": self.config.ttl_ms,
-            "handshakes_per_s": round(self.handshakes.per_s, 1),
-            "polls_per_s": round(self.polls.per_s, 1),
-            "polling": self.expected_polls.count(trio.current_time()),
-            **await store_counts(self.access.contents),
-            **self.counts(),
-            "repairs": dict(sorted(self.repairs.items())),
-            "limited": dict(sorted(self.gate.limited.items())),
-            "memory": {"state": str(self.memory.pressure.fill), **self.memory.parts},
-        }
+        return await self.numbers.status()
 
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
-        http, gate, memory = self.http.statistics(), self.gate, self.memory.parts
-        return render(families_of(self.counts(), self.repairs, self.closes, http, gate.refusals, gate.limited, memory))
+        return self.numbers.metrics()
 
     def _outboxes(self) -> list[Outbox]:
         return [socket.outbox for socket in self.sockets if socket.outbox is not None]
@@ -287,9 +248,9 @@ class Node:
         """Begin to measure a poll over HTTP; with `again`, expect its connection to poll again."""
         return WatchedPoll(self.terms, ASKER.get() if again else None)
 
-    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None) -> int:
+    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None, said: Poll | None = None) -> int:
         """See `CurrentTerms.next_poll_ms`."""
-        return self.terms.next_poll_ms(asker, wait_ms)
+        return self.terms.next_poll_ms(asker, wait_ms, said)
 
     # Running --------------------------------------------------------------------------------------------------------
 
@@ -344,6 +305,7 @@ class Node:
         nursery.start_soon(self._sweep)
         if self.config.memory_max:
             nursery.start_soon(self.memory.run, self.bulkhead)
+        nursery.start_soon(self.numbers.run)
         nursery.start_soon(self.patience.run)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.beats.run)

@@ -13,15 +13,17 @@ from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.turns import Turns
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import Asker
+from softstate.wire.messages import Poll
 
 
 class PollWatch(Protocol):
     """One poll over HTTP, as it is measured."""
 
-    def answered(self, wait_ms: int | None = None) -> int:
+    def answered(self, wait_ms: int | None = None, said: Poll | None = None) -> int:
         """Note that it was answered to its end; return after how many milliseconds to poll again.
 
-        `wait_ms` is for how long the next poll will wait for news, None if it will not.
+        `wait_ms` is for how long the next poll will wait for news, None if it will not. What its client
+        `said` of itself counts until then.
         """
 
     def left(self) -> None:
@@ -74,10 +76,10 @@ class Services(Protocol):
     def watch_poll(self, *, again: bool) -> PollWatch:
         """Begin to measure a poll; `again`: its client is expected to poll again, unlike one that lists topics once."""
 
-    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None) -> int:
+    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None, said: Poll | None = None) -> int:
         """Return after how many milliseconds to poll again, and expect it: for a poll that is not measured.
 
-        `wait_ms` is as in `PollWatch.answered`.
+        `wait_ms` and `said` are as in `PollWatch.answered`.
         Polls that are answered without the store say nothing about the rate at which others are served.
         """
 

@@ -11,10 +11,12 @@ import trio
 from softstate.lease import LeaseTable
 from softstate.model import Durability
 from softstate.server.config import ServerConfig
+from softstate.server.measure.client_reports import ClientReports
 from softstate.server.storage.asker import Asker
 from softstate.session import ExpectedPolls, NodeTerms, ServiceRate, advise
+from softstate.session.load_advice import POLL_LATE
 from softstate.store import Store
-from softstate.wire.messages import Limits
+from softstate.wire.messages import Limits, Poll
 
 TERMS_S = 0.1
 """Time for which the terms told to clients are kept, in seconds."""
@@ -33,6 +35,7 @@ class CurrentTerms:
         self.handshakes = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.polls = ServiceRate(prior_per_s=config.handshakes_per_s)
         self.expected_polls = ExpectedPolls()
+        self.reports = ClientReports()
         self._node_id = node_id
         self._config = config
         self._store = store
@@ -55,9 +58,10 @@ class CurrentTerms:
             kept = self._kept = changing, self._work_out(clients, polling, durability)
         return kept[1]
 
-    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None) -> int:
+    def next_poll_ms(self, asker: Asker, wait_ms: int | None = None, said: Poll | None = None) -> int:
         """Return after how many milliseconds a client is to poll again, and expect that it does.
 
+        Until then what it `said` of itself counts.
         One that waits for news comes again as soon as the node can serve all that poll; it is expected until its wait
         is over.
         """
@@ -65,6 +69,9 @@ class CurrentTerms:
         next_ms = poll.every_ms if wait_ms is None else poll.spread_ms
         expected_ms = next_ms + (wait_ms or 0)
         asker.expected = self.expected_polls.expect(trio.current_time(), expected_ms, asker.expected)
+        if said is not None:
+            until = self._now() + expected_ms * POLL_LATE / 1000 + 1
+            asker.report = self.reports.say(until, said.age_ms, said.mode, asker.report)
         return next_ms
 
     def _work_out(self, clients: int, polling: int, durability: Durability) -> NodeTerms:

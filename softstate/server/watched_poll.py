@@ -9,6 +9,7 @@ import trio
 from softstate.server.storage.asker import Asker
 from softstate.server.terms import CurrentTerms
 from softstate.session import MeasuredRequest
+from softstate.wire.messages import Poll
 
 
 @final
@@ -26,10 +27,10 @@ class WatchedPoll:
         self._measured = MeasuredRequest(terms.polls)
         self._measured.works(trio.current_time())
 
-    def answered(self, wait_ms: int | None = None) -> int:
+    def answered(self, wait_ms: int | None = None, said: Poll | None = None) -> int:
         """See `PollWatch.answered`."""
         self._measured.served(trio.current_time())
-        return self._terms.next_poll_ms(self._asker, wait_ms) if self._asker else self._terms().poll.every_ms
+        return self._terms.next_poll_ms(self._asker, wait_ms, said) if self._asker else self._terms().poll.every_ms
 
     def left(self) -> None:
         """See `PollWatch.left`."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-LEVEL = 2
+LEVEL = 3
 """The level that nodes of this version tell, and the highest that clients of this version know."""
 
 LEVEL_HEADER = "Softstate-Level"
@@ -36,7 +36,11 @@ def fit(message: M, level: int) -> M | None:
     since, later = _later(type(message))
     if since > level:
         return None
-    dropped = {name: default for name, (field_level, default) in later.items() if field_level > level}
+    dropped = {
+        name: default
+        for name, (field_level, default) in later.items()
+        if field_level > level and getattr(message, name) != default
+    }
     return msgspec.structs.replace(message, **dropped) if dropped else message
 
 

@@ -26,6 +26,9 @@ TOKEN_CHARS_MAX = 8192
 NARROW_NAMES_MAX = 16
 """Most names that `narrow` gives for one that was denied."""
 DURATION_MS_MAX = 7 * 24 * 3_600_000
+AGE_MS_NEVER = DURATION_MS_MAX
+"""`age_ms` of a client that does not know all that it wants, or whose knowledge is older still (P-REN-13)."""
+MODE_CHARS_MAX = 16
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 Ms: TypeAlias = Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)]
@@ -33,6 +36,7 @@ Token: TypeAlias = Annotated[str, Meta(max_length=ID_CHARS_MAX)]
 Credentials: TypeAlias = Annotated[str, Meta(max_length=TOKEN_CHARS_MAX)]
 Cursor: TypeAlias = Annotated[str, Meta(max_length=128)]
 """Text that a node makes and a client sends back has one limit for both ways; else every node would refuse it."""
+ModeName: TypeAlias = Annotated[str, Meta(max_length=MODE_CHARS_MAX)]
 PublisherId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 Sequence: TypeAlias = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 """The number of a publish, from 1; 0 stands for none."""
@@ -77,19 +81,25 @@ class Unsubscribe(Message, frozen=True, tag="unsubscribe"):
 
 
 class Renew(Message, frozen=True, tag="renew"):
-    """Extend the lease (P-REN-5), and ask whether both sides hold the same set (P-REN-8)."""
+    """Extend the lease (P-REN-5), and ask whether both sides hold the same set (P-REN-8).
+
+    `age_ms` and `mode` tell how old what the client knows is, and what it does about it (P-REN-13).
+    """
 
     id: Id
     digest: Annotated[str, Meta(max_length=16)]
     count: Count
     ttl_ms: Ms | None = None
     beat_ms: Ms | None = None
+    age_ms: Annotated[Ms | None, Since(3)] = None
+    mode: Annotated[ModeName | None, Since(3)] = None
 
 
 class Poll(Message, frozen=True, tag="poll"):
     """Ask for changes, without a lease. Over HTTP `id` has no use, and `cursor` asks for the next page (P-HTTP-7).
 
-    `wait_ms`, over HTTP: hold the answer for so long if there is no news (P-HTTP-19).
+    `wait_ms`, over HTTP: hold the answer for so long if there is no news (P-HTTP-19). `age_ms` and `mode` are as in
+    `renew`.
     """
 
     id: Id = 0
@@ -99,6 +109,8 @@ class Poll(Message, frozen=True, tag="poll"):
     min_revision: Revision = 0
     cursor: Cursor | None = None
     wait_ms: Annotated[Ms | None, Since(2)] = None
+    age_ms: Annotated[Ms | None, Since(3)] = None
+    mode: Annotated[ModeName | None, Since(3)] = None
 
 
 class Publish(Message, frozen=True, tag="publish"):

@@ -39,6 +39,7 @@ from softstate.server.http.channel import HttpChannel
 from softstate.server.http.message import Request
 from softstate.server.http.peer import HttpPeer
 from softstate.server.http.server import HttpServer
+from softstate.server.measure.client_reports import ClientReports
 from softstate.server.storage.batcher import Batcher
 from softstate.server.storage.follower import StoreFollower
 from softstate.server.storage.heads import HeadReads
@@ -270,6 +271,7 @@ DOORS: dict[str, Door] = {
     "warnings": Door(Housekeeping, "log_warnings", wait),
     "expiry": Door(LeaseTable, "expire", wait),
     "sweep": Door(Node, "_sweep_once", wait),
+    "ages": Door(ClientReports, "sample", wait),
     "winding down": Door(HttpServer, "drain", drain),
 }
 
@@ -277,6 +279,7 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "fanout/turns.py self._refill": ("turns",),
     "edge/stream_wire.py self._tell_writable": ("congested",),
     "edge/stream_wire.py self._tell_again": ("bytes",),
+    "node.py self.numbers.run": ("ages",),
     "node.py self.patience.run": ("late", "patience"),
     "edge/stream_wire.py task": ("task of a request", "async handler"),
     "edge/tls.py task": ("task of a request", "async handler"),

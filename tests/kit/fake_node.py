@@ -209,10 +209,10 @@ class FakeNode:
     def watch_poll(self, *, again: bool) -> FakeNode:
         return self
 
-    def next_poll_ms(self, asker: object, wait_ms: int | None = None) -> int:
+    def next_poll_ms(self, asker: object, wait_ms: int | None = None, said: object = None) -> int:
         return self.config.poll_every_ms
 
-    def answered(self, wait_ms: int | None = None) -> int:
+    def answered(self, wait_ms: int | None = None, said: object = None) -> int:
         return self.config.poll_every_ms
 
     def left(self) -> None:

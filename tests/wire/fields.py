@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from softstate.position import REVISION_MAX
-from softstate.wire.messages import DURATION_MS_MAX, ID_CHARS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX, TOKEN_CHARS_MAX
+from softstate.wire.messages import (
+    DURATION_MS_MAX,
+    ID_CHARS_MAX,
+    KEY_CHARS_MAX,
+    MODE_CHARS_MAX,
+    NAME_CHARS_MAX,
+    TOKEN_CHARS_MAX,
+)
 
 Wrong = tuple[str, Any]
 Kind = list[Wrong] | tuple[list[Wrong], str]
@@ -114,7 +121,15 @@ FIELDS = [
     *_operation("client", "subscribe", id=ID, topics=(VERSIONS, "?"), prefixes=(VERSIONS, "?"), replace=(FLAG, "?")),
     *_operation("client", "unsubscribe", topics=(NAMES, "?"), prefixes=(NAMES, "?")),
     *_operation(
-        "client", "renew", id=ID, digest=_text(16), count=REVISION, ttl_ms=(MS, "? null"), beat_ms=(MS, "? null")
+        "client",
+        "renew",
+        id=ID,
+        digest=_text(16),
+        count=REVISION,
+        ttl_ms=(MS, "? null"),
+        beat_ms=(MS, "? null"),
+        age_ms=(MS, "? null"),
+        mode=(_text(MODE_CHARS_MAX), "? null"),
     ),
     *_operation(
         "client",
@@ -126,6 +141,8 @@ FIELDS = [
         min_revision=(REVISION, "?"),
         cursor=(_text(128), "? null"),
         wait_ms=(MS, "? null"),
+        age_ms=(MS, "? null"),
+        mode=(_text(MODE_CHARS_MAX), "? null"),
     ),
     *_operation(
         "client",

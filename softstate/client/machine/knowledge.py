@@ -17,6 +17,7 @@ from softstate.client.machine.known_topics import KnownTopics
 from softstate.model import Change
 from softstate.names import is_prefix, reaching
 from softstate.position import Position
+from softstate.wire.messages import AGE_MS_NEVER
 from softstate.wire.subscription_digest import MASK, digest_text, name_hash
 
 IDLE_PAGES_MAX = 1_000
@@ -156,6 +157,13 @@ class Knowledge:
             held = self.subscriptions.get(name)
             oldest = min(oldest, -math.inf if held is None else held.asof)
         return math.inf if left_out and not counted else now - oldest
+
+    def told_age_ms(self, now: float) -> int | None:
+        """Return the greatest age as nodes are told it (P-REN-13): rounded up; None without names."""
+        if not self.subscriptions:
+            return None
+        age_s = self.age_s(now)
+        return AGE_MS_NEVER if age_s * 1000 >= AGE_MS_NEVER else math.ceil(age_s * 1000)
 
     def unreadable(self, names: Iterable[str] | None = None) -> list[str]:
         """Return the topics covered by `names` (None: all) that are unreadable, as far as is known."""

@@ -326,6 +326,8 @@ class PollPath:
                     topics=question.topics,
                     prefixes=question.prefixes,
                     wait_ms=self._wait_ms(names),
+                    age_ms=core.knowledge.told_age_ms(core.now),
+                    mode=core.mode,
                 )
                 self._send(self.rotation.url, body, question, set())
                 return True

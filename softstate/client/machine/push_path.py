@@ -199,7 +199,8 @@ class PushPath:
         if len(connection.renewals) > RENEWALS_MAX:
             del connection.renewals[next(iter(connection.renewals))]
         digest, count = core.knowledge.digest
-        core.act(Send(connection.conn, Renew(renewal_id, digest, count, core.options.ttl_ms)))
+        age_ms, ttl_ms = core.knowledge.told_age_ms(core.now), core.options.ttl_ms
+        core.act(Send(connection.conn, Renew(renewal_id, digest, count, ttl_ms, age_ms=age_ms, mode=core.mode)))
 
     def renew_resumed(self) -> None:
         """Renew, unless that was asked for behind hello."""

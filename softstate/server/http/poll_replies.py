@@ -34,7 +34,7 @@ def reply_unchanged(
     context: HttpContext, request: Request, page: Page, asker: Asker, wait_ms: int | None, held_ms: int | None = None
 ) -> Reply:
     """Write the reply to a poll that has nothing to learn; `wait_ms` is what it would wait for news, None if not."""
-    next_ms = context.services.next_poll_ms(asker, wait_ms)
+    next_ms = context.services.next_poll_ms(asker, wait_ms, request.content)
     codec, lag_ms, left_ms = request.accepted(), math.ceil(page.lag_s * 1000), credentials_ms(request)
     if held_ms is not None:
         told = Polled(
@@ -98,7 +98,7 @@ def _polled(
         position,
         compacted=list(page.compacted),
         denied=list(denied),
-        next_ms=watch.answered(wait_ms),
+        next_ms=watch.answered(wait_ms, request.content),
         lag_ms=math.ceil(page.lag_s * 1000),
         credentials_ms=credentials_ms(request),
         narrow=narrowed_names(request, denied),

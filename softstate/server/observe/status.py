@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Any, Protocol
 
 from softstate.errors import SoftstateError
 from softstate.lease.table import LeaseCounts
 from softstate.server.fanout.outbox import Outbox
+from softstate.server.measure.client_reports import ClientReports
 from softstate.store.base import StoreInfo
 
 
@@ -27,6 +28,22 @@ def lease_counts(leases: LeaseCounts) -> dict[str, int]:
         "leases_given_up": leases.given_up,
         "subscriptions": leases.subscriptions,
         "names": leases.groups,
+    }
+
+
+def client_counts(reports: ClientReports, now: float) -> dict[str, Any]:
+    """Tell what clients have said of themselves: how old what they know is, and in which mode they are (P-REN-13).
+
+    Ages are in seconds, and null where they are not known; `never` counts clients that do not know all that they want.
+    """
+    ages = reports.ages(now)
+    return {
+        "ages": ages.clients,
+        "never": ages.never,
+        "age_p50_s": ages.p50_s,
+        "age_p99_s": ages.p99_s,
+        "age_max_s": ages.max_s,
+        "modes": reports.modes(now),
     }
 
 

@@ -14,10 +14,11 @@ class Asker:
     `gone` tells whether its peer has closed the connection, or at least its half of it, and may cost a system call;
     `hang_up` returns once that is so. `on_hang_up` has a function called then, and tells whether it is so already; None
     takes that back. `over` tells whether the connection has ended: no answer reaches its peer. `expected` stands for
-    the poll that the peer was told to make next (`softstate.session.load_advice.ExpectedPolls`).
+    the poll that the peer was told to make next (`softstate.session.load_advice.ExpectedPolls`), `report` for
+    what it said of itself last (`softstate.server.measure.client_reports.ClientReports`).
     """
 
-    __slots__ = ("expected", "gone", "hang_up", "on_hang_up", "over")
+    __slots__ = ("expected", "gone", "hang_up", "on_hang_up", "over", "report")
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Asker:
         self.on_hang_up = on_hang_up
         self.over = over
         self.expected = 0
+        self.report = 0
 
 
 PATIENT = Asker()

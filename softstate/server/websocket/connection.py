@@ -28,7 +28,7 @@ from softstate.server.storage.level import Reading
 from softstate.server.storage.read_queue import ReadTicket
 from softstate.server.websocket.beats import SharedBeat, Slot
 from softstate.server.websocket.channel import Channel
-from softstate.server.websocket.measuring import after_effects, after_request
+from softstate.server.websocket.measuring import after_effects, after_renewal, after_request
 from softstate.server.websocket.parts import Parts, Work
 from softstate.server.websocket.publishes import Publishes
 from softstate.server.websocket.shared_frames import send_ahead
@@ -64,8 +64,8 @@ class Connection(Channel):
     """The shell of one session machine, from the answer to its handshake until the connection ends."""
 
     __slots__ = (
-        "_draining", "_encoded", "_held", "_measured", "_over", "_parts", "_publishes", "_ticket", "_turn",
-        "beat_every", "beat_slot", "codec", "machine",
+        "_draining", "_encoded", "_held", "_measured", "_over", "_parts", "_publishes", "_report", "_ticket",
+        "_turn", "beat_every", "beat_slot", "codec", "machine",
     )  # fmt: skip
 
     def __init__(
@@ -95,7 +95,7 @@ class Connection(Channel):
         self._held: Read | ReadHead | None = None
         self._encoded = _NOTHING
         self.beat_slot: Slot | None = None
-        self._draining, self.beat_every = False, 0
+        self._draining, self.beat_every, self._report = False, 0, 0
         # Last: from then on the node's patience has it.
         super().__init__(wire, parts.patience, parts.bounds, config.message_bytes_max, config.hello_s_max)
 
@@ -113,6 +113,7 @@ class Connection(Channel):
         if self._measured is not None:
             self._measured.left(trio.current_time())
         self._parts.beats.drop(self)
+        self._parts.reports.forget(self._report)
         self._over(self)
         self.machine.disconnected()
 
@@ -225,7 +226,7 @@ class Connection(Channel):
                 case Read() | ReadHead() | Turn() | Submit() | Inquire():
                     self._begin(outbox, effect)
                 case SendFirst() | SendAhead():
-                    self._send_ahead(outbox, effect)
+                    send_ahead(outbox, self.codec, effect)
                 case Replay(records):
                     self._replay(outbox, records)
                 case SetBeat(every_ms) if self.outbox is not None:  # else it ended just now
@@ -272,9 +273,6 @@ class Connection(Channel):
     def _replay(self, outbox: Outbox, records: Sequence[Record]) -> None:
         for record in records:
             outbox.notify(record.topic, self.codec.frame(self._encoded.get(id(record)) or self.codec.notify(record)))
-
-    def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
-        send_ahead(outbox, self.codec, effect)
 
     def _send(self, outbox: Outbox, message: messages.Message, records: Sequence[Record]) -> None:
         data = self.codec.frame(self.codec.encode(message, records, self._encoded))
@@ -364,9 +362,11 @@ class Connection(Channel):
         self._go_on()
 
     def _renewed(self, ticket: int, lag_s: float) -> Sequence[Effect]:
+        self._report = after_renewal(self._parts, self.machine, self._report)
         return self.machine.caught_up(ticket, self._parts.hub.position, self._sent(), self._parts.now(), lag_s)
 
     def _failed(self, ticket: int, error: RequestError) -> Sequence[Effect]:
+        self._report = after_renewal(self._parts, self.machine, self._report)
         return self.machine.failed(ticket, error, self._parts.hub.position, self._sent(), self._parts.now())
 
     def _inquired(self, ticket: int, error: RequestError | None) -> None:

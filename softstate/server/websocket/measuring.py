@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softstate.session import Effect, Inquire, MeasuredRequest, Send, ServiceRate
+from softstate.server.websocket.parts import Parts
+from softstate.session import Effect, Inquire, MeasuredRequest, Send, ServiceRate, SessionMachine
+from softstate.session.request import PendingRenew
 from softstate.wire import messages
 from softstate.wire.messages import Polled, Subscribed, Welcome
 
@@ -49,3 +51,11 @@ def after_effects(measured: MeasuredRequest, effects: Sequence[Effect], now: flo
                 measured.left(now)
                 return None
     return measured
+
+
+def after_renewal(parts: Parts, session: SessionMachine, report: int) -> int:
+    """Take what a client says with the renewal that is answered now; return what stands for it (P-REN-13)."""
+    pending, lease = session.pending, session.held_lease()
+    if not isinstance(pending, PendingRenew) or lease is None:
+        return report
+    return parts.reports.say(lease.deadline, pending.request.age_ms, pending.request.mode, report)

@@ -15,6 +15,7 @@ from softstate.server.edge.patience import Patience
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import OutboxBounds
 from softstate.server.fanout.turns import Turns
+from softstate.server.measure.client_reports import ClientReports
 from softstate.server.storage.access import StoreAccess
 from softstate.server.websocket.beats import Beats
 from softstate.session import Effect, NodeTerms, ServiceRate
@@ -29,7 +30,8 @@ class Parts:
 
     `now` is the clock of the leases, in seconds; `terms` what to tell clients now; `tokens` makes session tokens;
     `repairs` counts repairs by kind, and `closes` WebSockets by the code that this node closed them with; `handshakes`
-    and `polls` measure how many of them the node can serve; `beats` sends beats; `gate` knows who presents credentials.
+    and `polls` measure how many of them the node can serve; `beats` sends beats; `gate` knows who presents credentials;
+    `reports` counts clients by what they say of themselves.
     """
 
     config: ServerConfig
@@ -49,3 +51,4 @@ class Parts:
     polls: ServiceRate
     beats: Beats
     gate: NodeGate
+    reports: ClientReports

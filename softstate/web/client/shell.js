@@ -18,8 +18,8 @@ const LATE_S = 3;
 const WHY_MS = 2000;
 /** Longest Retry-After that is believed. */
 const RETRY_AFTER_S_MAX = 3600;
-/** From this level of the protocol on, nodes hold polls. */
-const WAIT_LEVEL = 2;
+/** @type {Record<string, number>} the level of the protocol that a field came with (P-WIRE-10) */
+const CAME_WITH = { wait_ms: 2, age_ms: 3, mode: 3 };
 /** Errors of Node.js that say that no connection came to be. A browser never says so. */
 const UNSENT = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"];
 
@@ -60,7 +60,7 @@ export class Shell {
     this.machine = new Machine({ ...options, push }, new Random(Math.random, randomId), this._cell);
     this._perform = perform;
     this._advanced = advanced;
-    /** @type {Map<number, {socket: any, opened: boolean}>} */
+    /** @type {Map<number, {socket: any, url: string, opened: boolean}>} */
     this._connections = new Map();
     /** @type {Map<number, AbortController>} */
     this._requests = new Map();
@@ -141,12 +141,14 @@ export class Shell {
         this._connections.get(action.conn)?.socket.close(1000);
         this._connections.delete(action.conn);
         return;
-      case "send_poll":
-        return this._request(action, "/v1/poll", this._fit(action.url, action.message), (body) => ({
+      case "send_poll": {
+        const { op: _, ...asked } = this._fit(action.url, action.message);
+        return this._request(action, "/v1/poll", asked, (body) => ({
           event: "poll_answered",
           request: action.request,
           message: fill({ ...body, op: "polled" }),
         }));
+      }
       case "send_publish":
         return this._request(action, "/v1/publish", action.batch, ({ results }) => ({
           event: "publish_answered",
@@ -171,7 +173,7 @@ export class Shell {
   _connect(conn, url) {
     const socket = new this._WebSocket(`${url}/v1/ws`, [PROTOCOL]);
     socket.binaryType = "arraybuffer";
-    const connection = { socket, opened: false };
+    const connection = { socket, url, opened: false };
     this._connections.set(conn, connection);
     const present = () => this._connections.get(conn) === connection;
     socket.onopen = () => {
@@ -203,9 +205,10 @@ export class Shell {
    * @param {any} message
    */
   _send(conn, message) {
-    const socket = this._connections.get(conn)?.socket;
-    if (!socket) return;
-    socket.send(stringify(message));
+    const connection = this._connections.get(conn);
+    if (!connection) return;
+    const { socket, url } = connection;
+    socket.send(stringify(this._fit(url, message)));
     if (socket.bufferedAmount > WAITING_BYTES_MAX) {
       setTimeout(() => this._lose(conn, null, `${WAITING_BYTES_MAX} bytes wait to be written`));
     }
@@ -253,13 +256,13 @@ export class Shell {
   // HTTP
 
   /**
-   * Leave out of a poll what the node at a URL may not know: it would refuse it.
+   * Leave out what the node at a URL may not know: over HTTP it would refuse it.
    * @param {string} url
    * @param {any} message
    */
-  _fit(url, { op: _, wait_ms, ...body }) {
-    const knows = (this._levels.get(url) ?? 0) >= WAIT_LEVEL;
-    return knows && wait_ms !== undefined ? { ...body, wait_ms } : body;
+  _fit(url, message) {
+    const level = this._levels.get(url) ?? 0;
+    return Object.fromEntries(Object.entries(message).filter(([field]) => (CAME_WITH[field] ?? 0) <= level));
   }
 
   /**

@@ -38,6 +38,9 @@ export const OPTIONS = {
 
 /** A poll goes beside a connection that takes longer than this part of the time waited for an answer. */
 const EARLY = 0.25;
+
+/** The age of a client that does not know all that it wants, or whose knowledge is older still (P-REN-13). */
+const AGE_MS_NEVER = 604_800_000;
 /** Refusals remembered, so that each is reported once. */
 const REFUSALS_MAX = 256;
 const NO_NAMES = /** @type {Record<string, string[]>} */ ({});
@@ -144,6 +147,13 @@ export class Core {
   /** @param {Action[]} actions */
   act(...actions) {
     this.out.push(...actions);
+  }
+
+  /** How old what this client knows is, and its mode, as nodes are told (P-REN-13). */
+  told() {
+    const { knowledge, mode, now } = this;
+    if (!knowledge.subscriptions.size) return { mode };
+    return { age_ms: Math.min(Math.ceil(knowledge.age(now) * 1000), AGE_MS_NEVER), mode };
   }
 
   /** @param {import("./known.js").Change[]} changes */

@@ -328,7 +328,8 @@ export class PollPath {
       const { position } = core.knowledge;
       const wait_ms = this._waitFor(names);
       const wait = wait_ms === null ? {} : { wait_ms };
-      this._send(this.rotation.url, { ...(position && { position }), ...question.names, ...wait }, question, new Set());
+      const body = { ...(position && { position }), ...question.names, ...wait, ...core.told() };
+      this._send(this.rotation.url, body, question, new Set());
       return true;
     }
     return false;

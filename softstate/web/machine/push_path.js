@@ -223,7 +223,14 @@ export class PushPath {
     if (renewals.size > RENEWALS_MAX) renewals.delete(/** @type {string} */ (renewals.keys().next().value));
     const [digest, count] = core.knowledge.digest.split(" ");
     const { ttl_ms } = core.options;
-    this._send(connection, { op: "renew", id, digest, count: +count, ...(ttl_ms !== null && { ttl_ms }) });
+    this._send(connection, {
+      op: "renew",
+      id,
+      digest,
+      count: +count,
+      ...(ttl_ms !== null && { ttl_ms }),
+      ...core.told(),
+    });
   }
 
   /** Renew, unless that was asked for behind hello. */

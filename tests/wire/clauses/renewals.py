@@ -62,6 +62,14 @@ RENEWALS: dict[str, tuple[str, ...]] = {
         "server/test_clock.py::test_it_begins_with_the_process_and_runs_while_the_host_is_suspended",
         "server/websocket/test_renewals.py::test_a_renewal_soon_after_a_subscribe_is_answered_from_its_read",
     ),
+    "P-REN-13": (
+        "server/measure/test_client_reports.py::test_a_client_counts_once_by_what_it_said_last",
+        "server/websocket/test_told_ages.py::test_a_session_counts_by_its_last_renewal_until_it_ends",
+        "server/websocket/test_told_ages.py::test_a_poll_counts_until_the_next_is_due",
+        "client/machine/test_told_ages.py::test_an_age_is_told_rounded_up",
+        "client/machine/test_told_ages.py::test_a_client_without_names_tells_no_age",
+        "client/machine/test_told_ages.py::test_a_client_that_never_knew_tells_the_longest_age",
+    ),
     "P-BEAT-1": (
         "session/test_beats.py::test_a_beat_is_a_second_doubled_and_two_fit_between_renewals",
         "session/test_beats.py::test_hello_and_renew_ask_and_the_answers_grant",
