@@ -139,7 +139,8 @@ class Node:
         """The terms that clients are told now."""
         self.handshakes, self.polls = self.terms.handshakes, self.terms.polls
         self.expected_polls = self.terms.expected_polls
-        self.repairs: Counter[str] = Counter()
+        self.repairs, self.revoked = Counter[str](), Counter[str]()
+        """Repairs by name; leases revoked, by reason, but for those whose connection found the reason."""
         self.closes: Counter[int] = Counter()
         # Leases that are over, and whose connections are still to be told so.
         self._untold: deque[tuple[Lease, Reason, int]] = deque()
@@ -178,7 +179,7 @@ class Node:
         )
         self.streams = Streams(self._parts, self.per_address, self.sockets, self._connection_over, self._jitter)
         self.http = HttpServer(self, self._upgrade, self.admission, date, self._note_end, self.streams)
-        self.numbers = Numbers(self, self._outboxes, resident)
+        self.numbers = Numbers(self, self._outboxes, resident, wall)
 
     # Services -------------------------------------------------------------------------------------------------------
 
@@ -337,7 +338,7 @@ class Node:
 
     async def serve_stream(self, stream: RawSocket) -> None:
         """Serve a connection that is no socket of the system, as in simulation, until it ends."""
-        wire = StreamWire(stream, str(stream), self.bulkhead)
+        wire = StreamWire(stream, str(stream), self.bulkhead, self.pump.traffic)
         with self.bulkhead.contain("connection", wire.close, peer=str(stream)):
             self.begin(wire, str(stream), 0.0)
         await wire.drive()
@@ -435,7 +436,9 @@ class Node:
 
         They are over at once, so that none is certified; the sweep tells their connections.
         """
-        self._untold.extend((lease, reason, retry_ms) for lease in self.leases.clear(leases))
+        cleared = self.leases.clear(leases)
+        self.revoked[reason] += len(cleared)
+        self._untold.extend((lease, reason, retry_ms) for lease in cleared)
         self._sweep_rest.cancel()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Protocol, final
@@ -19,14 +20,19 @@ from softstate.server.events.streams import Streams
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox
 from softstate.server.http.server import HttpServer
+from softstate.server.measure.histogram import Histogram
 from softstate.server.memory.watch import MemoryWatch
-from softstate.server.observe.metrics import Labelled, Number, by_label, render
+from softstate.server.observe.build import own_version
+from softstate.server.observe.metrics import Labelled, Number, by_label, process_numbers, render
 from softstate.server.observe.status import client_counts, lease_counts, outbox_counts, store_counts
 from softstate.server.storage.access import StoreAccess
 from softstate.server.terms import CurrentTerms
 from softstate.server.websocket.beats import Beats
 from softstate.store import Store
 from softstate.store.base import LASTING
+
+LOOK_S = 1.0
+"""How often the lag of the loop is measured."""
 
 SAMPLE_S = 5.0
 """How often each client counts in the histogram of ages."""
@@ -53,6 +59,7 @@ class Numbered(Protocol):
     gate: NodeGate
     certificate: CertificateKeeper | None
     terms: CurrentTerms
+    revoked: Counter[str]
     repairs: Counter[str]
     closes: Counter[int]
 
@@ -69,19 +76,36 @@ class Numbered(Protocol):
 
 @final
 class Numbers:
-    """Gathers them for each request. `outboxes` are those of all WebSockets, `resident` tells the process's memory."""
+    """Gathers them for each request.
 
-    def __init__(self, node: Numbered, outboxes: Callable[[], Collection[Outbox]], resident: Callable[[], int]) -> None:
+    `outboxes` are those of all WebSockets, `resident` tells the process's memory, `wall` the time of day.
+    """
+
+    def __init__(
+        self,
+        node: Numbered,
+        outboxes: Callable[[], Collection[Outbox]],
+        resident: Callable[[], int],
+        wall: Callable[[], float],
+    ) -> None:
+        self.loop_lag = Histogram()
+        """How much later than asked for the loop of this node came to a task."""
+        self._started_at = wall()
         self._node = node
         self._outboxes = outboxes
         self._resident = resident
 
     async def run(self) -> None:
-        """Count the ages of clients again and again, until cancelled."""
+        """Measure the lag of the loop, and count the ages of clients, again and again, until cancelled."""
+        sampled_at = trio.current_time()
         while True:
             with self._node.bulkhead.contain("numbers"):
-                await trio.sleep(SAMPLE_S)
-                self._node.terms.reports.sample(self._node.now())
+                due = trio.current_time() + LOOK_S
+                await trio.sleep_until(due)
+                self.loop_lag.observe(trio.current_time() - due)
+                if due - sampled_at >= SAMPLE_S - LOOK_S / 2:
+                    sampled_at = due
+                    self._node.terms.reports.sample(self._node.now())
                 continue
             await trio.sleep(RETRY_S)
 
@@ -105,7 +129,7 @@ class Numbers:
             "memory_bytes": self._resident(),
             **node.memory.statistics(),
             "bugs": node.bulkhead.bugs,
-            "revocations": len(node.gate.authority.revocations),
+            "revocations_in_force": len(node.gate.authority.revocations),
             **(node.certificate.statistics() if node.certificate is not None else {}),
         }
 
@@ -140,12 +164,26 @@ class Numbers:
         http, reports = node.http.statistics(), node.terms.reports
         numbers: dict[str, Number] = {
             **self.counts(),
+            "bytes_received": node.pump.traffic.received,
+            "bytes_sent": node.pump.traffic.sent,
+            "start_time_seconds": self._started_at,
+            "loop_lag_seconds": self.loop_lag,
+            "publish_duration_seconds": node.access.writes.batcher.durations,
+            "read_duration_seconds": node.access.reads.pages.durations,
+            "renewal_duration_seconds": node.access.heads.durations,
+            "commit_to_write_seconds": node.hub.passing,
+            **process_numbers(),
             "http_connections": http.connections,
             "http_holds": http.holds,
             "upgrades": http.upgrades,
             "client_age_seconds": reports.sampled,
         }
+        told_by_connections = {reason: node.repairs[reason] for reason in ("expired", "slow_consumer")}
+        kind = node.store.name.partition(":")[0]
         labelled: dict[str, Labelled] = {
+            "build_info": {(own_version(), platform.python_version(), kind, node.config.role): 1},
+            "revocations": by_label(node.revoked + Counter(told_by_connections)),
+            "publish_errors": by_label(node.access.writes.errors),
             "repairs": by_label(node.repairs),
             "websocket_closes": by_label(node.closes),
             "credentials_refused": by_label(node.gate.refusals),

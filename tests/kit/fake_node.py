@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -193,6 +194,7 @@ class FakeNode:
         self.position = self.store.disk.image.position
         self.passed = trio.lowlevel.ParkingLot()
         self.waits = 0
+        self.errors: Counter[str] = Counter()
         self.upgrades: list[tuple[Handshake, str]] = []
         self.admission = FakeAdmission()
         self.bulkhead = Bulkhead(strict=strict)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 
 from softstate.server.edge.wire import Peer
+from softstate.server.measure.traffic import Traffic
 from tests.kit.fake_socket import FakeSocket
 
 
@@ -17,6 +18,7 @@ class FakeWire(FakeSocket):
 
     def __init__(self, free_bytes: float = math.inf) -> None:
         super().__init__(free_bytes)
+        self.traffic = Traffic()
         self.incoming = b""
         self.reading = True
         self.ended = self.was_shut = self.closed = False

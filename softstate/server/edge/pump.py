@@ -24,6 +24,7 @@ from softstate.server.edge.acceptor import Acceptor, Listening
 from softstate.server.edge.admission import Admission
 from softstate.server.edge.poller import GONE, READ, WRITE, Poller, hung_up
 from softstate.server.edge.wire import Peer
+from softstate.server.measure.traffic import Traffic
 
 EVENTS_PER_TURN = 64
 """Sockets that one turn is told of, or reads from: of thousands whose peers vanish at once, each costs 40 us to end."""
@@ -50,6 +51,11 @@ class SocketWire:
         self._fd = fd
         self._pump = pump
         self._wanted = READ
+
+    @property
+    def traffic(self) -> Traffic:
+        """See `Wire.traffic`."""
+        return self._pump.traffic
 
     @property
     def reading(self) -> bool:
@@ -128,6 +134,7 @@ class Pump:
         full: Callable[[], bool],
     ) -> None:
         self.poller = Poller()
+        self.traffic = Traffic()
         self._bulkhead = bulkhead
         self._flush = flush
         self._accepted = accepted

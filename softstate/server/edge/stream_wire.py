@@ -10,6 +10,7 @@ import trio
 
 from softstate.server.bulkhead import Bulkhead
 from softstate.server.edge.wire import Peer
+from softstate.server.measure.traffic import Traffic
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -46,8 +47,9 @@ class StreamWire:
     secure = False
     certificate = None
 
-    def __init__(self, stream: RawSocket, name: str, bulkhead: Bulkhead) -> None:
+    def __init__(self, stream: RawSocket, name: str, bulkhead: Bulkhead, traffic: Traffic | None = None) -> None:
         self.peer: Peer | None = None
+        self.traffic = traffic or Traffic()
         self.try_send = stream.try_send
         self._stream = stream
         self._name = name

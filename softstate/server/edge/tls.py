@@ -28,6 +28,7 @@ from softstate.auth.lasting import CREDENTIALS_S_MIN
 from softstate.auth.presented import Certificate
 from softstate.server.edge.tls_reasons import in_plain_words
 from softstate.server.edge.wire import Peer, Wire
+from softstate.server.measure.traffic import Traffic
 
 RECORD_BYTES = 16 * 1024
 """Bytes that are sealed at once, at most: those of one record. What waits beyond it can still be replaced."""
@@ -155,6 +156,11 @@ class TlsWire:
         wire.peer = self
 
     # The wire of its peer -------------------------------------------------------------------------------------------
+
+    @property
+    def traffic(self) -> Traffic:
+        """See `Wire.traffic`."""
+        return self._wire.traffic
 
     def try_send(self, data: bytes | memoryview) -> int:
         """See `Wire.try_send`. Data that begin something new are two bytes at least."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from softstate.auth.presented import Certificate
+from softstate.server.measure.traffic import Traffic
 
 
 class Peer(Protocol):
@@ -37,6 +38,10 @@ class Wire(Protocol):
     @property
     def certificate(self) -> Certificate | None:
         """The certificate that the other end has presented in the handshake of TLS."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """The counts to which its user adds what it reads and writes."""
 
     @property
     def try_send(self) -> Callable[[bytes | memoryview], int]:

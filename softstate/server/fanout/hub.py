@@ -30,6 +30,7 @@ from softstate.server.fanout.audience import TURN_US, Audience
 from softstate.server.fanout.known_versions import KnownVersions
 from softstate.server.fanout.name_watches import NameWatch
 from softstate.server.fanout.recent_changes import RecentChanges
+from softstate.server.measure.histogram import Histogram
 from softstate.wire import CODECS
 from softstate.wire.push import PushBatch
 
@@ -85,6 +86,8 @@ class Hub:
         self.position = position
         self.changes = 0
         self.deliveries = 0
+        self.passing = Histogram()
+        """The time from when this node learns of a commit until its changes are written to all that take them."""
         self.restarts = 0
         """Times that a new history began here: what is known of the one before says nothing about it."""
         self.turn_us = TURN_US
@@ -112,17 +115,21 @@ class Hub:
 
     async def committed(self, before: int, records: Sequence[Record], position: Position) -> None:
         """Take this node's own commit, if it is the next; else leave it to the feed."""
+        heard = self._now()
         await self.at_rest()
         if before == self.position.revision and position.same_lineage(self.position):
-            await self.apply(records, (), position)
+            await self.apply(records, (), position, heard)
 
-    async def apply(self, records: Iterable[Record], lineages: Iterable[Position], upto: Position) -> None:
+    async def apply(
+        self, records: Iterable[Record], lineages: Iterable[Position], upto: Position, heard: float | None = None
+    ) -> None:
         """Offer what lies beyond the hub's position, in revision order, then move to `upto`.
 
         Work beyond the budget of a turn of the loop goes on in the next turns, and another call waits for its end;
         the position moves once all of it was offered, and not at all if a new history begins meanwhile, or the call is
-        cancelled. Little work has no checkpoint.
+        cancelled. Little work has no checkpoint. `heard` is when this node learnt of the commit, if not just now.
         """
+        heard = self._now() if heard is None else heard
         await self.at_rest()
         if upto.revision <= self.position.revision or self._bulkhead.ending:
             return
@@ -136,6 +143,8 @@ class Hub:
             self._passing = False
             self._resting.unpark_all()
         self.flush()
+        if news:
+            self.passing.observe(self._now() - heard)
         self._reached_lot.unpark_all()
         self._wake()
 

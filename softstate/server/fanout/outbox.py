@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 import trio
 
+from softstate.server.measure.traffic import Traffic
 from softstate.wire.codec import Codec
 from softstate.wire.push import PushBatch
 
@@ -56,7 +57,7 @@ class Outbox:
     `write` takes what can be taken without waiting, and returns how many bytes that was: 0, or `BlockingIOError`, if
     none, and another of `GONE` when the connection is gone. `want_write(True)` asks for calls of `writable` as soon as
     the socket takes more; it is also called when the connection is found gone, so that its owner finds the outbox
-    `dead`.
+    `dead`. `traffic` counts what was written.
 
     `overdue` is called, from `flush`, when more entries or bytes wait than `bounds` allow, or the socket has been
     congested for too long (and again after each further such time; the owner has to call `check` from `overdue_at`
@@ -67,7 +68,7 @@ class Outbox:
 
     __slots__ = (
         "_bounds", "_bytes", "_closing", "_droppable", "_front", "_next_key", "_overdue", "_overflowed", "_pending",
-        "_replies", "_rest", "_rest_key", "_want_write", "_write_to", "anchor", "congested", "dead", "idle",
+        "_replies", "_rest", "_rest_key", "_traffic", "_want_write", "_write_to", "anchor", "congested", "dead", "idle",
         "overdue_at", "sent",
     )  # fmt: skip
 
@@ -77,6 +78,7 @@ class Outbox:
         want_write: Callable[[bool], None],
         overdue: Callable[[], None],
         bounds: OutboxBounds,
+        traffic: Traffic | None = None,
     ) -> None:
         self.sent = 0
         """Number of `notify`s written, or waiting to be written ahead of the next message queued (P-REN-9)."""
@@ -92,6 +94,7 @@ class Outbox:
         self._want_write = want_write
         self._overdue = overdue
         self._bounds = bounds
+        self._traffic = traffic or Traffic()
         self._pending = _NOTHING
         self._bytes = 0
         self._front = b""
@@ -124,6 +127,7 @@ class Outbox:
         except GONE:
             self._find_gone()
             return
+        self._traffic.sent += taken
         if taken == len(data):
             self.sent += len(batch.changes)
         else:
@@ -341,9 +345,11 @@ class Outbox:
 
     def _offer(self, data: bytes | memoryview) -> int:
         try:
-            return self._write_to(data)
+            taken = self._write_to(data)
         except BlockingIOError:
             return 0
+        self._traffic.sent += taken
+        return taken
 
     def _write_rest(self, rest: memoryview) -> bool:
         taken = self._offer(rest)

@@ -153,6 +153,7 @@ class HttpChannel:
             except BlockingIOError:
                 pass
             else:
+                self._wire.traffic.received += len(data)
                 event = conversation.feed(data) if data else conversation.end()
         self._take(event)
 
@@ -238,6 +239,7 @@ class HttpChannel:
         except BlockingIOError:
             return False
         if data:
+            self._wire.traffic.received += len(data)
             self._conversation.feed(data)
         else:
             self._conversation.end()
@@ -285,12 +287,14 @@ class HttpChannel:
     def _try_send(self, data: bytes | memoryview) -> int | None:
         """Return how many bytes were taken; None, having ended, if the connection is gone."""
         try:
-            return self._wire.try_send(data)
+            sent = self._wire.try_send(data)
         except BlockingIOError:
             return 0
         except (OSError, trio.BrokenResourceError):
             self.end()
             return None
+        self._wire.traffic.sent += sent
+        return sent
 
     def _replied(self) -> None:
         """Begin what follows a reply: the next request, or the end."""
@@ -329,6 +333,7 @@ class HttpChannel:
             data = self._wire.receive(RECEIVE_BYTES)
         except BlockingIOError:
             return
+        self._wire.traffic.received += len(data)
         self._linger_bytes -= len(data)
         if not data or self._linger_bytes <= 0:
             self.end()

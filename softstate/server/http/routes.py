@@ -280,6 +280,10 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
 """Every route: its methods, and the parameters and the body of each with their types and limits (P-HTTP-13)."""
 
 
+_PUBLISHES = frozenset({TOPIC_ROUTE, "/v1/publish"})
+_WRITES = frozenset({"PUT", "DELETE", "POST"})
+
+
 def route_name(path: str) -> str:
     """Return the route that a path belongs to, or ``other``: a peer cannot make the counters grow."""
     if path.startswith(TOPIC_PATH):
@@ -455,6 +459,8 @@ def refusal(context: HttpContext, request: Request, error: RequestError | Refuse
         reply = fail(error, request.accepted(), headers=[challenge(error)])
     else:
         reply = fail(error, request.accepted())
+    if request.method in _WRITES and route_name(request.path) in _PUBLISHES:
+        context.writes.errors[(error.error if isinstance(error, Refused) else error).code] += 1
     unseen = isinstance(error, Overloaded) and error.why == FAILURES
     return with_common_headers(context, request, reply, position=not unseen)
 

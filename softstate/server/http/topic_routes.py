@@ -320,7 +320,9 @@ async def publish_batch(context: HttpContext, request: Request) -> Reply:
         raise limited
     verdicts = iter(await context.writes.publish_all([one for one in checked if isinstance(one, Write)]))
     results = [
-        _result(one, _discreet(context, request, one, next(verdicts)) if isinstance(one, Write) else one)
+        _noted(
+            context, _result(one, _discreet(context, request, one, next(verdicts)) if isinstance(one, Write) else one)
+        )
         for one in checked
     ]
     position = max(
@@ -351,6 +353,12 @@ def _discreet(
         return without_current(verdict)
     applied, position = verdict
     return without_version(applied, by_key=asked.key is not None), position
+
+
+def _noted(context: HttpContext, result: BatchResult) -> BatchResult:
+    if result.code:
+        context.writes.errors[result.code] += 1
+    return result
 
 
 def _result(asked: Write | RequestError, verdict: tuple[Applied, Position] | RequestError) -> BatchResult:

@@ -10,13 +10,18 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 PREFIX = "softstate_"
+PROCESS = "process_"
+"""The prefix of metrics that every program shows alike."""
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One metric. Its name goes without `PREFIX`, and for a counter without ``_total``."""
+    """One metric. Its name goes without `PREFIX`, and for a counter without ``_total``.
+
+    Those of the process have no such prefix.
+    """
 
     kind: Kind
     help: str
@@ -25,10 +30,34 @@ class Described:
 
 def full_name(name: str) -> str:
     """Return the name that scrapers see."""
-    return f"{PREFIX}{name}_total" if METRICS[name].kind == "counter" else PREFIX + name
+    return base_name(name) + "_total" * (METRICS[name].kind == "counter")
+
+
+def base_name(name: str) -> str:
+    """Return that without ``_total``."""
+    return name if name.startswith(PROCESS) else PREFIX + name
 
 
 METRICS: Mapping[str, Described] = {
+    "build_info": Described("gauge", "1, with the versions of the node.", ("version", "python", "store", "role")),
+    "start_time_seconds": Described("gauge", "When the node started, in seconds since 1970."),
+    "process_cpu_seconds": Described("counter", "Processor time of the process."),
+    "process_open_fds": Described("gauge", "File descriptors that are open."),
+    "process_max_fds": Described("gauge", "File descriptors that may be open."),
+    "process_virtual_memory_bytes": Described("gauge", "Virtual memory of the process."),
+    "process_resident_memory_bytes": Described("gauge", "Resident memory of the process."),
+    "process_start_time_seconds": Described("gauge", "When the process started, in seconds since 1970."),
+    "loop_lag_seconds": Described("histogram", "How late the node came to a task that was due, once a second."),
+    "publish_duration_seconds": Described("histogram", "Time from taking a publish to its answer by the store."),
+    "read_duration_seconds": Described("histogram", "Time from asking a query to its answer by the store."),
+    "renewal_duration_seconds": Described("histogram", "Time from taking a renewal to its answer."),
+    "commit_to_write_seconds": Described(
+        "histogram", "Time from hearing of a commit until its changes are written to every socket that takes them."
+    ),
+    "publish_errors": Described("counter", "Publishes refused or failed, over both protocols.", ("code",)),
+    "bytes_received": Described("counter", "Bytes received, without TLS."),
+    "bytes_sent": Described("counter", "Bytes sent, without TLS."),
+    "revocations": Described("counter", "Leases that ended before they were released, by reason.", ("reason",)),
     "sessions": Described("gauge", "Leases held, connected or not."),
     "attached": Described("gauge", "Leases held by a connection that is open."),
     "detached": Described("gauge", "Leases whose connection has ended, and that may be resumed."),
@@ -42,7 +71,7 @@ METRICS: Mapping[str, Described] = {
     "pending": Described("gauge", "Entries that wait in outboxes."),
     "revision": Described("gauge", "Revision that the hub has reached."),
     "publishes_waiting": Described("gauge", "Publishes that wait for a commit."),
-    "memory_bytes": Described("gauge", "Resident memory."),
+    "memory_bytes": Described("gauge", "Resident memory: process_resident_memory_bytes, until the next release."),
     "memory_max_bytes": Described("gauge", "Memory that the node may use, 0 if it is not watched."),
     "memory_used_bytes": Described(
         "gauge", "Memory that it uses: the larger of estimated and resident memory, less what is free."
@@ -50,6 +79,7 @@ METRICS: Mapping[str, Described] = {
     "memory_revoked": Described("counter", "Leases ended for want of memory."),
     "memory_shed": Described("counter", "Connections closed for want of memory: they held large messages."),
     "store_up": Described("gauge", "Whether the store answers."),
+    "store_lag_revisions": Described("gauge", "How far the node is behind the newest revision that it has heard of."),
     "store_writable": Described("gauge", "Whether the last publish that had to be committed was."),
     "store_durable": Described("gauge", "Whether acknowledged publishes survive the crash of a machine."),
     "store_log_bytes": Described("gauge", "Size of SQLite's write-ahead log."),
@@ -82,7 +112,7 @@ METRICS: Mapping[str, Described] = {
         "counter", "Head reads, for renewals and to know how old that is which the hub has passed on."
     ),
     "store_reopened": Described("counter", "Times that the store was opened again."),
-    "revocations": Described("gauge", "Subjects, tokens and keys whose credentials are revoked."),
+    "revocations_in_force": Described("gauge", "Subjects, tokens and keys whose credentials are revoked."),
     "tls_expires_seconds": Described("gauge", "Time until the node's certificate ends."),
     "tls_handshakes": Described("counter", "Handshakes of TLS that were completed."),
     "tls_refused": Described(

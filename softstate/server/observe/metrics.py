@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
 
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.utils import floatToGoString
 
 from softstate.server.measure.histogram import Histogram
-from softstate.server.observe.catalogue import METRICS, PREFIX
+from softstate.server.observe.catalogue import METRICS, base_name
 
 Number: TypeAlias = float | Histogram
 Labelled: TypeAlias = Mapping[tuple[str, ...], Number]
@@ -39,7 +40,7 @@ class _Collector:
 def _family(name: str, samples: Labelled) -> Metric:
     metric = METRICS[name]
     if metric.kind == "histogram":
-        histogram = HistogramMetricFamily(PREFIX + name, metric.help, labels=metric.labels)
+        histogram = HistogramMetricFamily(base_name(name), metric.help, labels=metric.labels)
         for values, number in samples.items():
             assert isinstance(number, Histogram)
             bounds = [*map(floatToGoString, number.bounds_s), "+Inf"]
@@ -47,11 +48,17 @@ def _family(name: str, samples: Labelled) -> Metric:
             histogram.add_metric(values, buckets, number.sum_s)
         return histogram
     make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family = make(PREFIX + name, metric.help, labels=metric.labels)
+    family = make(base_name(name), metric.help, labels=metric.labels)
     for values, number in samples.items():
         assert not isinstance(number, Histogram)
         family.add_metric(values, number)
     return family
+
+
+def process_numbers() -> dict[str, Number]:
+    """Return the metrics of this process as every program shows them; none where the system has no ``/proc``."""
+    families = ProcessCollector(registry=None).collect()
+    return {family.name: family.samples[0].value for family in families if family.name in METRICS}
 
 
 def render(numbers: Mapping[str, Number], labelled: Mapping[str, Labelled]) -> bytes:

@@ -56,7 +56,7 @@ class StoreAccess:
         self.contents = SharedInfo(store)
         self._housekeeping = Housekeeping(config, store, hub, guard, now, bulkhead)
         self._housekeeping.tried = self._note_attempt
-        self._store = store
+        self._store, self._hub = store, hub
         self._row_missing = ""
         self._batchers = (*self.reads.batchers, self.writes.batcher, self.heads.batcher)
         self._rewound = rewound
@@ -98,6 +98,7 @@ class StoreAccess:
             "store_reopened": self.follower.reopened,
             "store_rewinds": self.follower.rewinds,
             "store_up": int(not self.follower.down),
+            "store_lag_revisions": max(self.follower.told.revision, self.heads.newest) - self._hub.position.revision,
             "store_writable": int(not self.writes.failing.on),
         }
 

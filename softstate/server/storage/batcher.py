@@ -16,6 +16,7 @@ import trio
 
 from softstate.errors import Overloaded, RequestError, Unavailable
 from softstate.server.bulkhead import RETRY_S, Bulkhead, Failed, failed
+from softstate.server.measure.histogram import Histogram
 from softstate.server.storage.guard import DOWN_RETRY_MS
 from softstate.wire.messages import UNTRIED
 
@@ -61,7 +62,7 @@ class Ticket(Generic[T, R]):
     came as one.
     """
 
-    __slots__ = ("_settled", "answer", "broken", "bulk", "error", "item")
+    __slots__ = ("_settled", "answer", "asked_at", "broken", "bulk", "error", "item")
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Ticket(Generic[T, R]):
         bulk: bool = False,
     ) -> None:
         self.item = item
+        self.asked_at = 0.0
         self.broken = broken
         self.bulk = bulk
         self.answer: R | None = None
@@ -211,6 +213,8 @@ class Batcher(Generic[T, R]):
     ) -> None:
         self.calls = 0
         self.served = 0
+        self.durations = Histogram()
+        """The time for which requests waited for their answers; those that failed are not counted."""
         self._name = name
         self._call = call
         self._bulkhead = bulkhead
@@ -264,6 +268,7 @@ class Batcher(Generic[T, R]):
         if len(self._queued) >= self._queued_max:
             raise too_many(self._queued_max, self._name)
         ticket = Ticket(item, settled, broken, bulk=bulk)
+        ticket.asked_at = trio.current_time()
         self._queued.append(ticket)
         self._wake.set()
         if len(self._queued) >= self._expected:
@@ -410,6 +415,9 @@ class Batcher(Generic[T, R]):
             tickets = [ticket for ticket, answer in pairs if answer is not DEFERRED]
             answers = [answer for _, answer in pairs if answer is not DEFERRED]
         self.served += len(answers)
+        now, observe = trio.current_time(), self.durations.observe
+        for ticket in tickets:
+            observe(now - ticket.asked_at)
         settle_each(self._bulkhead, self._name, tickets, answers)
 
     async def _detect_stuck_calls(self) -> None:

@@ -20,6 +20,7 @@ from softstate.position import Position
 from softstate.server.bulkhead import RETRY_S, Bulkhead
 from softstate.server.config import ServerConfig
 from softstate.server.fanout.hub import Hub
+from softstate.server.measure.histogram import Histogram
 from softstate.server.storage.batcher import Batcher, Ticket, settle_each
 from softstate.server.storage.guard import DOWN_RETRY_MS, StoreGuard
 from softstate.server.storage.level import LEVEL_S_MAX, Level
@@ -73,6 +74,10 @@ class HeadReads:
         self.wait_s_max = config.timeout_ms / 2000
         """The longest that a request waits, in seconds."""
         self.renewals = 0
+        self.durations = Histogram()
+        """The time from when a renewal was taken to its answer."""
+        self.newest = hub.position.revision
+        """The revision of the last head that was read."""
         self._asked_at = math.inf
         self._queue: deque[tuple[float, HeadTicket]] = deque()
         self._submitted = trio.Event()
@@ -160,6 +165,7 @@ class HeadReads:
                     head = await self._guard.report(self._store.head)
                 finally:
                     self._asked_at = math.inf
+                self.newest = head.revision
                 await self._hub.reached(head.revision)
                 # Else the store was replaced and opened again, and the hub is about to be told: by its revision alone
                 # it has long reached the new history's head.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -97,6 +98,8 @@ class StoreWrites:
         self.check: Callable[[Write], None] = lambda _change: None
         """Raises `RequestError` for a change that must not be made now."""
         self.repeated = 0
+        self.errors: Counter[str] = Counter()
+        """Publishes that were refused or failed, over either protocol, by the code that their clients were told."""
         self.failing = Spell(_log_failure, _log_success)
         """The publishes that fail since one last succeeded."""
         self.batcher: Batcher[Write, CommitResult] = Batcher(

@@ -56,7 +56,7 @@ class Channel:
         self, wire: Wire, patience: Patience, bounds: OutboxBounds, message_bytes_max: int, hello_s_max: float
     ) -> None:
         now = trio.current_time()
-        self.outbox: Outbox | None = Outbox(wire.try_send, self._want_write, self._overdue, bounds)
+        self.outbox: Outbox | None = Outbox(wire.try_send, self._want_write, self._overdue, bounds, wire.traffic)
         """None once the connection has ended."""
         self._wire = wire
         self._patience = patience
@@ -86,6 +86,7 @@ class Channel:
         except BlockingIOError:
             return
         if data:
+            self._wire.traffic.received += len(data)
             self.received(data)
         else:
             self.end()

@@ -54,8 +54,12 @@ def after_effects(measured: MeasuredRequest, effects: Sequence[Effect], now: flo
 
 
 def after_renewal(parts: Parts, session: SessionMachine, report: int) -> int:
-    """Take what a client says with the renewal that is answered now; return what stands for it (P-REN-13)."""
+    """Note how long a renewal took that is answered now, and what its client says; return what stands for that.
+
+    See P-REN-13.
+    """
     pending, lease = session.pending, session.held_lease()
     if not isinstance(pending, PendingRenew) or lease is None:
         return report
+    parts.access.heads.durations.observe(parts.now() - pending.at)
     return parts.reports.say(lease.deadline, pending.request.age_ms, pending.request.mode, report)

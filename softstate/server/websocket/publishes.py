@@ -47,7 +47,7 @@ class Publishes:
     def submit(self, message: messages.Publish, *, reads: bool, refused: RequestError | None = None) -> None:
         """Hand a publish to the store, or refuse it, `refused` or not; `reads`: its client may read the topic."""
         if self.refusals.first is not None:
-            self._reply(self.refusals.answer(message.id))
+            self._answer(self.refusals.answer(message.id))
             return
         config = self._parts.config
         try:
@@ -60,7 +60,7 @@ class Publishes:
             self._parts.access.writes.submit(change, partial(self._published, message, reads), self._failed)
         except RequestError as error:
             self.refusals.note(error)
-            self._reply(answer_error(error, message.id))
+            self._answer(answer_error(error, message.id))
             return
         self.inflight += 1
 
@@ -70,7 +70,7 @@ class Publishes:
         if ticket.error is not None:
             # Should none have come after it, none can overtake it: `end` forgets it again.
             self.refusals.note(ticket.error)
-            self._reply(answer_error(ticket.error if reads else without_current(ticket.error), message.id))
+            self._answer(answer_error(ticket.error if reads else without_current(ticket.error), message.id))
         else:
             assert ticket.answer is not None
             applied, position = ticket.answer
@@ -78,6 +78,10 @@ class Publishes:
                 applied = without_version(applied, by_key=message.key is not None)
             self._reply(messages.Published(message.id, message.topic, applied.version, position, applied.repeated))
         self._settled()
+
+    def _answer(self, error: messages.Error) -> None:
+        self._parts.access.writes.errors[error.code] += 1
+        self._reply(error)
 
     def end_refusals(self, *, received: bool) -> None:
         """Take publishes again if all are answered; `received`: there are messages that were not looked at yet."""

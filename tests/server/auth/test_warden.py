@@ -239,7 +239,7 @@ async def test_those_that_are_over_are_deleted(autojump_clock: MockClock) -> Non
         assert len(rules.revocations) == 2
         await trio.sleep(FORGET_S * 1.5)
         assert [each.topic for each in rules.revocations] == [lasting]
-        assert running.node.counts()["revocations"] == 1
+        assert running.node.counts()["revocations_in_force"] == 1
     (page,) = await store.read([Query(prefixes={REVOKED: 0})])
     assert isinstance(page, Page)
     assert [record.topic for record in page.records if not record.deleted] == [lasting]
@@ -265,7 +265,7 @@ async def test_a_bug_in_looking_for_them_costs_one_look(
         await trio.sleep(FORGET_S * 1.5)
         assert (len(rules.revocations), bulkhead.bugs) == (1, 1)
         await trio.sleep(FORGET_S)
-        assert running.node.counts()["revocations"] == 0
+        assert running.node.counts()["revocations_in_force"] == 0
     assert autojump_clock.rate == 0
 
 
