@@ -196,11 +196,16 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether clients should be sent here."""
-        return self.unready is None and not self.draining
+        return self.lagging is None and not self.draining
+
+    @property
+    def lagging(self) -> str | None:
+        """The reason why clients should be sent to another node, though it does not drain; None if there is none."""
+        return self.access.lagging
 
     @property
     def unready(self) -> str | None:
-        """The reason why clients should not be sent here, though it does not drain; None if there is none."""
+        """The reason why the store cannot be used from here; None if there is none."""
         return self.access.unready
 
     @property

@@ -70,8 +70,12 @@ class Services(Protocol):
         """Whether the node is shutting down: no new sessions, replies close their connection."""
 
     @property
+    def lagging(self) -> str | None:
+        """The reason why clients should be sent to another node: this one lags behind its store; None without one."""
+
+    @property
     def unready(self) -> str | None:
-        """The reason why clients should not be sent here: the store is down, or publishes fail; None without one."""
+        """The reason why the store cannot be used: it is down, or publishes fail; None without one."""
 
     def watch_poll(self, *, again: bool) -> PollWatch:
         """Begin to measure a poll; `again`: its client is expected to poll again, unlike one that lists topics once."""

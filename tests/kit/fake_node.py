@@ -189,6 +189,7 @@ class FakeNode:
         self.durability = Durability.NONE
         self.draining = False
         self.unready: str | None = None
+        self.lagging: str | None = None
         self.lag_s = 0.0
         self.fault: RequestError | None = None
         self.position = self.store.disk.image.position

@@ -112,11 +112,19 @@ def healthz(_context: HttpContext, request: Request) -> Reply:
 
 
 def readyz(context: HttpContext, request: Request) -> Reply:
-    """Answer ``GET /readyz``: 200 while clients should be sent here, else 503."""
-    if context.services.draining:
+    """Answer ``GET /readyz``: 200 while clients should be sent here, else 503.
+
+    A store that is down must not empty a Kubernetes Service: its clients would lose what this node tells them of when
+    to come back. Who asks for that as well says ``/readyz?store``.
+    """
+    services = context.services
+    if services.draining:
         raise Unavailable("this node is shutting down", retry_ms=READY_RETRY_MS)
-    if context.services.unready is not None:
-        raise Unavailable(context.services.unready, retry_ms=READY_RETRY_MS)
+    because = services.lagging
+    if because is None and "store" in request.query.split("&"):
+        because = services.unready
+    if because is not None:
+        raise Unavailable(because, retry_ms=READY_RETRY_MS)
     codec = request.accepted()
     return Reply(200, codec.dumps({"status": "ready"}), codec.content_type)
 

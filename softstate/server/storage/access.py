@@ -65,8 +65,16 @@ class StoreAccess:
         store.wakes_for_own = False
 
     @property
+    def lagging(self) -> str | None:
+        """The reason why clients should be sent to another node: this one lags behind a store that answers, or None.
+
+        A store that is down is down for all nodes: then clients need one that tells them when to come back.
+        """
+        return "the node lags behind its store" if self.heads.lags and not self.follower.down else None
+
+    @property
     def unready(self) -> str | None:
-        """The reason why clients should not be sent to this node; None if there is none.
+        """The reason why the store cannot be used from this node; None if there is none.
 
         Publishes that fail count for `FAILING_S`: if none is tried after that, it may be the node's being not ready
         that keeps them away.
@@ -80,6 +88,7 @@ class StoreAccess:
 
     def statistics(self) -> dict[str, int]:
         """Count requests and the store calls that answered them, under the names that are shown."""
+        heard_of = max(self.follower.told.revision, self.heads.newest)
         commits, pages, heads = self.writes.batcher, self.reads.pages, self.heads.batcher
         return {
             "commits": commits.calls,
@@ -98,7 +107,7 @@ class StoreAccess:
             "store_reopened": self.follower.reopened,
             "store_rewinds": self.follower.rewinds,
             "store_up": int(not self.follower.down),
-            "store_lag_revisions": max(self.follower.told.revision, self.heads.newest) - self._hub.position.revision,
+            "store_lag_revisions": max(heard_of - self._hub.position.revision, 0),
             "store_writable": int(not self.writes.failing.on),
         }
 

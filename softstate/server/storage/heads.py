@@ -78,6 +78,7 @@ class HeadReads:
         """The time from when a renewal was taken to its answer."""
         self.newest = hub.position.revision
         """The revision of the last head that was read."""
+        self._newest_at = -math.inf
         self._asked_at = math.inf
         self._queue: deque[tuple[float, HeadTicket]] = deque()
         self._submitted = trio.Event()
@@ -87,6 +88,12 @@ class HeadReads:
     def slow(self) -> bool:
         """Whether the store takes longer to tell its head than a level is young."""
         return trio.current_time() - self._asked_at > LEVEL_S_MAX
+
+    @property
+    def lags(self) -> bool:
+        """Whether the hub has not reached for `wait_s_max` a head that the store has told."""
+        behind = self._hub.position.revision < self.newest
+        return behind and trio.current_time() - self._newest_at > self.wait_s_max
 
     @property
     def heard(self) -> bool:
@@ -147,6 +154,7 @@ class HeadReads:
 
     def restart(self) -> None:
         """Read the head again for all that wait: the hub is on another history, and may never reach the old head."""
+        self.newest = 0
         self._reaching.cancel()
 
     async def run(self) -> None:
@@ -165,7 +173,7 @@ class HeadReads:
                     head = await self._guard.report(self._store.head)
                 finally:
                     self._asked_at = math.inf
-                self.newest = head.revision
+                self.newest, self._newest_at = head.revision, trio.current_time()
                 await self._hub.reached(head.revision)
                 # Else the store was replaced and opened again, and the hub is about to be told: by its revision alone
                 # it has long reached the new history's head.

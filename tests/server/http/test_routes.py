@@ -14,10 +14,14 @@ async def test_readyz() -> None:
     node = FakeNode()
     assert (await node.ask("GET", "/readyz")).status == 200
     node.unready = "publishes fail: no space left"
-    answer = await node.ask("GET", "/readyz")
+    assert (await node.ask("GET", "/readyz")).status == 200
+    assert (await node.ask("GET", "/readyz?restored=1")).status == 200
+    answer = await node.ask("GET", "/readyz?a=1&store")
     assert (answer.status, answer.code, answer["retry-after"]) == (503, "unavailable", "1")
     assert answer.json["message"] == "publishes fail: no space left"
-    node.unready, node.draining = None, True
+    node.unready, node.lagging = None, "the node lags behind its store"
+    assert (await node.ask("GET", "/readyz")).status == 503
+    node.lagging, node.draining = None, True
     assert (await node.ask("GET", "/readyz")).status == 503
 
 

@@ -55,6 +55,9 @@ class Rig(HubRig):
     def heard(self) -> bool:
         return self.heads.heard
 
+    def lags(self) -> bool:
+        return self.heads.lags
+
     def ask(self) -> None:
         self.heads.submit(self._settled)
 
@@ -146,6 +149,24 @@ async def test_a_head_of_a_history_that_ended_is_not_waited_for(autojump_clock: 
         rig.heads.restart()
         await trio.sleep(1)
         assert [outcome for outcome, _ in rig.settled] == [now]
+
+
+async def test_a_hub_behind_a_head_for_half_a_timeout_lags(autojump_clock: CLOCK) -> None:
+    async with renewing() as rig:
+        backup = rig.store.disk.snapshot()
+        head = (await rig.store.publish([PUBLISH] * 9)).position
+        rig.ask()
+        await trio.sleep(HALF_TIMEOUT_S - 0.1)
+        assert not rig.lags()
+        await trio.sleep(0.2)
+        assert rig.lags()
+        await rig.hub.apply([], [], head)
+        assert not rig.lags()
+        rig.store.disk.restore(backup)
+        rig.heads.restart()
+        rig.hub.restart(await rig.store.reopen())
+        await trio.sleep(HALF_TIMEOUT_S)
+        assert not rig.lags()  # the head was one of a history that is over
 
 
 async def test_a_hub_of_the_history_before_is_not_level_whatever_its_revision(autojump_clock: CLOCK) -> None:
