@@ -5,14 +5,33 @@
 
 import ast
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+from msgspec import NODEFAULT
+from msgspec.inspect import (
+    BoolType,
+    DictType,
+    EnumType,
+    IntType,
+    ListType,
+    LiteralType,
+    Metadata,
+    NoneType,
+    StrType,
+    StructType,
+    Type,
+    UnionType,
+    type_info,
+)
 
 from softstate.errors import ERRORS_BY_CODE
-from softstate.server.http.routes import methods_of
+from softstate.position import REVISION_MAX
+from softstate.server.http.routes import ROUTES, methods_of
 from softstate.wire import CloseCode
+from softstate.wire.messages import DURATION_MS_MAX
 from tests.wire.clauses.index import CLAUSES, SECTIONS
 from tests.wire.example_files import FOLDER, KINDS, load
 
@@ -144,4 +163,71 @@ def test_the_table_of_requests_has_every_route_with_its_methods() -> None:
     for path in re.findall(r"`(/[a-z]+)`", " ".join(row[0] for row in rows(6))):
         routes[path] = {"GET"}
     assert routes == {path: set(methods_of(path)) - {"HEAD", "OPTIONS"} for path in routes}
-    assert len(routes) == 11
+    assert len(routes) == 12
+
+
+def test_the_table_of_requests_has_every_parameter_and_header() -> None:
+    named: dict[str, set[str]] = {}
+    for row in rows(6):
+        for path in re.findall(r"`[A-Z]+ (/[^`]*)`", row[0]):
+            # An explanation stands behind its name in parentheses.
+            words = re.sub(r" \([^)]*\)", "", row[1])
+            for listed in re.findall(r"(?:Parameters?|Headers?): (`[^`]+`(?:, `[^`]+`)*)", words):
+                named.setdefault(path, set()).update(re.findall(r"`([\w-]+)", listed))
+    taken = {
+        path: {name for each in methods.values() if each.about for name in (*each.parameters, *each.about.headers)}
+        for path, methods in ROUTES.items()
+    }
+    assert named == {path: names for path, names in taken.items() if names}
+
+
+def type_of(words: str) -> Callable[[Type], bool] | None:
+    """Return what tells whether a class has the type that a table names; None for a type in words."""
+    if words in ("revision", "count"):
+        return lambda kind: kind == IntType(ge=0, le=REVISION_MAX)
+    if words == "ms":
+        return lambda kind: kind == IntType(ge=0, le=DURATION_MS_MAX)
+    if words == "text":  # one of some words, perhaps
+        return lambda kind: kind == StrType() or isinstance(kind, EnumType | LiteralType)
+    if match := re.fullmatch(r"text(?:≤([0-9]+)|, ([0-9]+) to ([0-9]+) characters)", words):
+        at_most, low, high = (None if text is None else int(text) for text in match.groups())
+        return lambda kind: kind == StrType(min_length=low, max_length=at_most or high)
+    kinds = {
+        "boolean": BoolType, "position": StructType, "id": UnionType, "name→revision": DictType,
+        "name→[name]": DictType, "[name]": ListType, "[text]": ListType, "[topic]": ListType, "[prefix]": ListType,
+        "[change]": ListType,
+    }  # fmt: skip
+    return (lambda kind: isinstance(kind, kinds[words])) if words in kinds else None
+
+
+DEFAULTS: dict[str, object] = {"none": None, "`{}`": {}, "`[]`": [], "false": False, "0": 0, '`""`': ""}
+
+
+@pytest.mark.parametrize(("section", "sender", "least"), [(3, "client", 30), (4, "node", 55)])
+def test_the_tables_of_messages_have_the_types_and_defaults_of_the_classes(
+    section: int, sender: str, least: int
+) -> None:
+    compared, op = 0, ""
+    for first, second, types, default, *_ in rows(section)[1:]:
+        op = first.strip("`") or op
+        fields = {field.name: field for field in type_info(KINDS[sender, op]).fields}  # type: ignore[attr-defined]
+        names = re.findall(r"`([a-z_]+)`", second)
+        kinds = [types] * len(names) if type_of(types) is not None else types.split(", ")
+        defaults = [default] * len(names) if default in ("", *DEFAULTS) else default.split(", ")
+        if len(kinds) != len(names):
+            continue  # in words
+        for name, words, value in zip(names, kinds, defaults, strict=True):
+            is_kind, field = type_of(words), fields[name]
+            if is_kind is None:
+                continue
+            kind = field.type.type if isinstance(field.type, Metadata) else field.type
+            if isinstance(kind, UnionType) and NoneType() in kind.types:
+                (kind, *more) = (each for each in kind.types if each != NoneType())
+                kind = UnionType((kind, *more)) if more else kind
+            assert is_kind(kind), f"{op}.{name} is {kind}, not {words}"
+            assert field.required == (value == ""), f"{op}.{name}"
+            made = field.default if field.default_factory is NODEFAULT else field.default_factory()
+            if value and made is not NODEFAULT:  # else it is unset
+                assert made == DEFAULTS[value], f"{op}.{name} is {made!r} by default, not {value}"
+            compared += 1
+    assert compared >= least

@@ -10,16 +10,19 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from urllib.parse import parse_qsl, unquote_plus
 
-from msgspec.inspect import Field, ListType, StructType, Type, UnionType, type_info
+from msgspec import UNSET, Meta, UnsetType, field
+from msgspec.inspect import Field, ListType, Metadata, StructType, Type, UnionType, type_info
 
 from softstate.errors import Invalid, TooLarge
-from softstate.position import REVISION_MAX, Position
+from softstate.names import TOPIC_BYTES_MAX
+from softstate.position import REVISION_MAX, Position, Revision
 from softstate.server.config import ServerConfig
+from softstate.server.http.patterns import CURSOR, PREFIX, TOPIC
 from softstate.wire import Codec
-from softstate.wire.messages import Batch, BatchChange, Id, Poll, Subscribe
+from softstate.wire.messages import Batch, BatchChange, Cursor, Id, Poll, Subscribe
 
 PARAMETERS_MAX = 64
 """Parameters in one query string: a stream names its topics there."""
@@ -39,10 +42,15 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A parameter that is a whole number from `low` to `high`, in decimal without leading zeros."""
+    """A parameter that is a whole number from `low` to `high`, in decimal without leading zeros.
+
+    `what` says for people what it means, `default` what holds without it.
+    """
 
     low: int = 0
     high: int = REVISION_MAX
+    what: str = ""
+    default: int | None = None
 
     def read(self, name: str, text: str) -> int:
         """Convert the parameter `name`. Raises `Invalid`."""
@@ -53,9 +61,12 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A parameter that is text of 1 to `chars_max` characters; its handler knows its form."""
+    """A parameter that is text of 1 to `chars_max` characters; its handler knows its form, `pattern` describes it."""
 
     chars_max: int
+    what: str = ""
+    pattern: str = ""
+    default: str | None = None
 
     def read(self, name: str, text: str) -> str:
         """Return the parameter `name`. Raises `Invalid`."""
@@ -119,6 +130,20 @@ def unknown(what: str, name: str, known: Collection[str], place: str = "") -> In
 
 # The body ------------------------------------------------------------------------------------------------------------
 
+VALUE_SCHEMA = "#/components/schemas/Value"
+"""The place of the schema of values in the description of the requests."""
+
+TopicName: TypeAlias = Annotated[
+    str, Meta(extra_json_schema={"pattern": TOPIC, "minLength": 1, "maxLength": TOPIC_BYTES_MAX})
+]
+PrefixName: TypeAlias = Annotated[
+    str, Meta(extra_json_schema={"pattern": PREFIX, "minLength": 1, "maxLength": TOPIC_BYTES_MAX + 1})
+]
+"""Names, described; they are checked by `softstate.names`, in portions."""
+
+AnyValue: TypeAlias = Annotated[Any, Meta(extra_json_schema={"$ref": VALUE_SCHEMA})]
+"""A value, described."""
+
 
 class StrictPosition(Position, frozen=True, forbid_unknown_fields=True):
     """A position in the body of a request."""
@@ -128,6 +153,9 @@ class PollBody(Poll, frozen=True, tag="poll", forbid_unknown_fields=True):
     """The body of ``POST /v1/poll``."""
 
     position: StrictPosition | None = None
+    topics: dict[TopicName, Revision] = field(default_factory=dict)
+    prefixes: dict[PrefixName, Revision] = field(default_factory=dict)
+    cursor: Annotated[Cursor, Meta(extra_json_schema={"pattern": CURSOR})] | None = None
 
     @property
     def witness(self) -> Position | None:
@@ -141,6 +169,8 @@ class StreamBody(Subscribe, frozen=True, tag="subscribe", forbid_unknown_fields=
 
     id: Id = 0
     position: StrictPosition | None = None
+    topics: dict[TopicName, Revision] = field(default_factory=dict)
+    prefixes: dict[PrefixName, Revision] = field(default_factory=dict)
 
     @property
     def witness(self) -> Position | None:
@@ -149,14 +179,43 @@ class StreamBody(Subscribe, frozen=True, tag="subscribe", forbid_unknown_fields=
         return None if held is None else Position(held.epoch, held.lineage, held.revision)
 
 
+AnyNames: TypeAlias = Annotated[
+    StreamBody,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"required": [names], "properties": {names: {"minProperties": 1}}} for names in ("topics", "prefixes")
+            ]
+        }
+    ),
+]
+"""The body of a stream that names anything."""
+
+
 class ChangeBody(BatchChange, frozen=True, forbid_unknown_fields=True):
-    """One change of ``POST /v1/publish``."""
+    """One change of ``POST /v1/publish``; one whose topic is none is refused alone."""
+
+    value: AnyValue | UnsetType = UNSET
+
+
+OneOfBoth: TypeAlias = Annotated[
+    ChangeBody,
+    Meta(
+        extra_json_schema={
+            "oneOf": [
+                {"required": ["value"], "properties": {"deleted": {"const": False}}},
+                {"required": ["deleted"], "properties": {"deleted": {"const": True}, "value": False}},
+            ]
+        }
+    ),
+]
+"""A change with either a value or ``deleted``; that is checked by `softstate.wire.check_batch`."""
 
 
 class BatchBody(Batch, frozen=True, forbid_unknown_fields=True):
     """The body of ``POST /v1/publish``."""
 
-    changes: list[ChangeBody]  # type: ignore[assignment]  # a list is only read here
+    changes: list[OneOfBoth]  # type: ignore[assignment]  # a list is only read here
 
 
 MEMBERS_LOOKED_AT_MAX = 1_000
@@ -209,6 +268,8 @@ def _unknown_field(data: bytes, codec: Codec, kind: Any) -> Invalid | None:
 
 def _unknown_in(item: Any, kind: Type, path: str) -> Iterator[Invalid]:
     """Find the fields of `item` that `kind` does not know, at any depth that a schema describes."""
+    if isinstance(kind, Metadata):
+        kind = kind.type
     if isinstance(kind, UnionType):
         for each in kind.types:
             yield from _unknown_in(item, each, path)

@@ -12,7 +12,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from softstate.auth.failures import FAILURES
 from softstate.auth.lasting import NOBODY
 from softstate.auth.name_answers import NamesUnasked
-from softstate.auth.tickets import TICKET_CHARS_MAX
 from softstate.errors import (
     Conflict,
     Invalid,
@@ -24,19 +23,16 @@ from softstate.errors import (
     Unavailable,
     Unsupported,
 )
-from softstate.model import PAGE_RECORDS_MAX
-from softstate.names import TOPIC_BYTES_MAX
 from softstate.server.events.request import StreamRequest
 from softstate.server.fanout.turns import FREE_BYTES
+from softstate.server.http import about, parameters
+from softstate.server.http.about import About
 from softstate.server.http.arguments import (
     VALUE,
+    AnyNames,
     BatchBody,
-    Number,
     Parameters,
     PollBody,
-    StreamBody,
-    Text,
-    Texts,
     check_size,
     names_of,
     read_body,
@@ -55,7 +51,9 @@ from softstate.server.http.credentials import (
     still_stands,
 )
 from softstate.server.http.message import Request, fail, position_headers
+from softstate.server.http.openapi_route import OPENAPI_PATH, openapi
 from softstate.server.http.poll_routes import begin_poll, list_topics, poll, poll_unchanged
+from softstate.server.http.replies import Health, WhoAmI
 from softstate.server.http.stream_routes import asked_stream, ended_stream
 from softstate.server.http.ticket_routes import make_ticket, redeem
 from softstate.server.http.topic_routes import (
@@ -108,7 +106,7 @@ READY_RETRY_MS = 1_000
 def healthz(_context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /healthz``: 200 as long as this process answers at all."""
     codec = request.accepted()
-    return Reply(200, codec.dumps({"status": "ok"}), codec.content_type)
+    return Reply(200, codec.dumps(Health("ok")), codec.content_type)
 
 
 def readyz(context: HttpContext, request: Request) -> Reply:
@@ -126,7 +124,7 @@ def readyz(context: HttpContext, request: Request) -> Reply:
     if because is not None:
         raise Unavailable(because, retry_ms=READY_RETRY_MS)
     codec = request.accepted()
-    return Reply(200, codec.dumps({"status": "ready"}), codec.content_type)
+    return Reply(200, codec.dumps(Health("ready")), codec.content_type)
 
 
 def metrics(context: HttpContext, _request: Request) -> Reply:
@@ -142,17 +140,9 @@ async def status(context: HttpContext, request: Request) -> Reply:
 
 def whoami(_context: HttpContext, request: Request) -> Reply:
     """Answer ``GET /v1/whoami``: whose the credentials of this request are, and what they allow."""
-    codec, identity = request.accepted(), request.identity
-    grant, left_ms = identity.grant, credentials_ms(request)
-    told: dict[str, Any] = {
-        "issuer": identity.issuer,
-        "subject": identity.subject,
-        "admin": grant.admin,
-        "read": list(map(str, grant.patterns("read"))),
-        "write": list(map(str, grant.patterns("write"))),
-    }
-    if left_ms is not None:
-        told["credentials_ms"] = left_ms
+    codec, identity, grant = request.accepted(), request.identity, request.identity.grant
+    read, write = list(map(str, grant.patterns("read"))), list(map(str, grant.patterns("write")))
+    told = WhoAmI(identity.issuer, identity.subject, grant.admin, read, write, credentials_ms(request))
     return Reply(200, codec.dumps(told), codec.content_type)
 
 
@@ -161,17 +151,16 @@ def whoami(_context: HttpContext, request: Request) -> Reply:
 TOPIC_ROUTE = f"{TOPIC_PATH}{{topic}}"
 WEBSOCKET_PATH = "/v1/ws"
 
-CURSOR_CHARS_MAX = 128
-"""Longest cursor; a node's own have at most 124."""
-
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One method of one route: its handler, and all that its query string and its body may hold.
 
-    `body` is the kind of the body: None where there is none. A route that never waits is answered `now`.
+    `body` is the kind of the body: None where there is none. A route that never waits is answered `now`. `about` is
+    what is told of it; None for what is no part of the protocol.
     """
 
+    about: About | None
     handler: Handler | None = None
     parameters: Parameters = field(default_factory=dict)
     body: Any = None
@@ -230,62 +219,38 @@ class Operation:
 
 STREAM_PATH = "/v1/events"
 
-POSITION_CHARS_MAX = 128
-"""Longest position as text; a node's own have at most 70."""
-
-TICKET = "ticket"
-"""The parameter of a stream that presents a ticket."""
-
-_READ_AT: Parameters = {"at_least": Number()}
-_RESUMES: Parameters = {"since": Text(POSITION_CHARS_MAX)}
-
 ROUTES: Mapping[str, Mapping[str, Operation]] = {
     TOPIC_ROUTE: {
-        "GET": Operation(get_topic, {"wait_ms": Number(), **_READ_AT}, again=True),
-        "PUT": Operation(put_topic, {"expect": Number()}, VALUE, begin=begin_put),
-        "DELETE": Operation(delete_topic, {"expect": Number()}),
+        "GET": Operation(about.GET_TOPIC, get_topic, parameters.READ, again=True),
+        "PUT": Operation(about.PUT_TOPIC, put_topic, parameters.WRITE, VALUE, begin=begin_put),
+        "DELETE": Operation(about.DELETE_TOPIC, delete_topic, parameters.WRITE),
     },
-    "/v1/topics": {
-        "GET": Operation(
-            list_topics,
-            {
-                "prefix": Text(TOPIC_BYTES_MAX + 1),
-                "since": Number(),
-                "limit": Number(1, PAGE_RECORDS_MAX),
-                "cursor": Text(CURSOR_CHARS_MAX),
-                **_READ_AT,
-            },
-            queued=True,
-            again=True,
+    "/v1/topics": {"GET": Operation(about.LIST_TOPICS, list_topics, parameters.LIST, queued=True, again=True)},
+    "/v1/poll": {
+        "POST": Operation(
+            about.POLL, poll, body=PollBody, begin=begin_poll, queued=True, known=poll_unchanged, again=True
         )
     },
-    "/v1/poll": {
-        "POST": Operation(poll, body=PollBody, begin=begin_poll, queued=True, known=poll_unchanged, again=True)
-    },
     STREAM_PATH: {
-        "GET": Operation(
-            parameters={
-                "topic": Texts(TOPIC_BYTES_MAX),
-                "prefix": Texts(TOPIC_BYTES_MAX + 1),
-                TICKET: Text(TICKET_CHARS_MAX),
-                **_RESUMES,
-            },
-            stream=True,
-        ),
-        "POST": Operation(parameters=_RESUMES, body=StreamBody, stream=True),
+        "GET": Operation(about.STREAM, parameters=parameters.STREAM, stream=True),
+        "POST": Operation(about.STREAM, parameters=parameters.STREAM_BY_BODY, body=AnyNames, stream=True),
     },
-    "/v1/publish": {"POST": Operation(publish_batch, body=BatchBody)},
-    "/v1/ticket": {"POST": Operation(make_ticket)},
-    "/v1/whoami": {"GET": Operation(now=whoami)},
-    "/v1/status": {"GET": Operation(status, admin=True)},
+    "/v1/publish": {"POST": Operation(about.PUBLISH, publish_batch, body=BatchBody)},
+    "/v1/ticket": {"POST": Operation(about.TICKET, make_ticket)},
+    "/v1/whoami": {"GET": Operation(about.WHOAMI, now=whoami)},
+    "/v1/status": {"GET": Operation(about.STATUS, status, admin=True)},
+    OPENAPI_PATH: {"GET": Operation(about.OPENAPI, openapi, public=True)},
     # Balancers put what they like behind a probe's path.
-    "/healthz": {"GET": Operation(now=healthz, strict=False, public=True)},
-    "/readyz": {"GET": Operation(now=readyz, strict=False, public=True)},
-    "/metrics": {"GET": Operation(now=metrics, admin=True)},
+    "/healthz": {"GET": Operation(about.HEALTHZ, now=healthz, strict=False, public=True)},
+    "/readyz": {"GET": Operation(about.READYZ, now=readyz, strict=False, public=True)},
+    "/metrics": {"GET": Operation(about.METRICS, now=metrics, admin=True)},
     # A page may put a version behind the path of a script.
-    **{path: {"GET": Operation(web_file, strict=False, public=True)} for path in WEB_PATHS},
+    **{path: {"GET": Operation(None, web_file, strict=False, public=True)} for path in WEB_PATHS},
 }
-"""Every route: its methods, and the parameters and the body of each with their types and limits (P-HTTP-13)."""
+"""Every route: its methods; of each the parameters, the body and the answers, with types and limits (P-HTTP-13).
+
+`python -m softstate.server.http.describe` writes all that is made of it.
+"""
 
 
 _PUBLISHES = frozenset({TOPIC_ROUTE, "/v1/publish"})
@@ -433,7 +398,7 @@ def begin_answer(
 
 def _has_ticket(request: Request, operation: Operation) -> bool:
     """Tell whether a request may present a ticket, which is redeemed when it is admitted."""
-    return operation.stream and TICKET in names_of(request.query)
+    return operation.stream and parameters.TICKET in names_of(request.query)
 
 
 async def begin_stream(context: HttpContext, request: Request, operation: Operation) -> StreamRequest | Reply:
@@ -443,8 +408,8 @@ async def begin_stream(context: HttpContext, request: Request, operation: Operat
             operation.judge(context, request)
         await operation.count(context, request)
         operation.read(context, request)
-        if TICKET in request.given:
-            await redeem(context, request, request.given[TICKET])
+        if parameters.TICKET in request.given:
+            await redeem(context, request, request.given[parameters.TICKET])
         asked = await answered(context, request, partial(asked_stream, context, request))
         await context.hear()
         return replace(asked, presented=presented_by(context.gate, request))

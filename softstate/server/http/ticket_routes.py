@@ -14,6 +14,7 @@ from softstate.server.http.asking import ask_first
 from softstate.server.http.context import HttpContext
 from softstate.server.http.credentials import bearer
 from softstate.server.http.message import Request
+from softstate.server.http.replies import Ticket
 from softstate.server.http1 import Reply
 from softstate.store.base import Write
 from softstate.wire.request_digest import request_digest
@@ -32,7 +33,7 @@ async def make_ticket(context: HttpContext, request: Request) -> Reply:
     context.gate.check_publish(request.identity, request.address, topic, len(value))
     await context.writes.publish(Write(topic, value, 0, None, None, request_digest(topic, value, 0, None)))
     codec = request.accepted()
-    return Reply(200, codec.dumps({"ticket": ticket, "expires_ms": TICKET_S * 1000}), codec.content_type)
+    return Reply(200, codec.dumps(Ticket(ticket, TICKET_S * 1000)), codec.content_type)
 
 
 async def redeem(context: HttpContext, request: Request, ticket: str) -> None:
