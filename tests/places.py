@@ -61,6 +61,11 @@ NAMED: dict[str, tuple[str, ...]] = {
     "tests/store/sqlite/test_migration.py::test_processes_that_are_killed_leave_one_copy_at_most": ("processes",),
     "tests/testing/simulation/test_world.py::test_the_world_is_imported_only_when_it_is_asked_for": ("processes",),
     "tests/cli/commands/store/test_store.py::test_copying_shows_how_far_it_is_on_a_terminal": ("processes",),
+    "tests/integration/test_described_requests.py::test_a_node_answers_very_many_requests_as_it_is_described": (
+        "slow",
+        "thorough",
+    ),
+    "tests/integration/test_described_requests.py::test_a_node_answers_as_it_is_described": ("slow",),
     "tests/lease/test_table.py::test_the_order_depends_on_the_history_alone": ("processes",),
     "tests/testing/simulation/test_world.py::test_the_same_seed_does_the_same_in_every_process_and_another_does_not": (
         "processes",
