@@ -22,7 +22,7 @@ from softstate.errors import SoftstateError, Unauthenticated
 
 COMMANDS = (
     "serve", "publish", "delete", "get", "list", "watch", "status", "store", "token", "revoke", "demo", "drill",
-    "completion", "version",
+    "completion", "version", "help",
 )  # fmt: skip
 """Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`, and
 ``completion`` here."""
@@ -32,7 +32,11 @@ GROUPS = frozenset({"store", "token", "revoke"})
 
 _AVAILABLE = "Available commands: "
 
-_ELSEWHERE = {"--port": "--listen HOST:PORT", "--host": "--listen HOST:PORT", "--delete": "softstate delete TOPIC"}
+_ELSEWHERE = {
+    "--port": "--listen {host}:{port}",
+    "--host": "--listen {host}:{port}",
+    "--delete": "softstate delete TOPIC",
+}
 """Options that people try, and what there is instead."""
 
 
@@ -139,13 +143,25 @@ def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
         text += available + ", ".join(_commands(tokens))
     for option, instead in _ELSEWHERE.items():
         if f'"{option}"' in text or f" {option}." in text:
-            text = f"There is no {option}: use {instead}"
+            host, port = (_value_of(each, tokens) or each.lstrip("-").upper() for each in ("--host", "--port"))
+            host = f"[{host}]" if ":" in host and host[0] != "[" else host
+            text = f"There is no {option}: use {instead.format(host=host, port=port)}"
     while text.endswith((".", "?")):
         text = text[:-1]
     words = list(tokens[:1]) if tokens and tokens[0] in COMMANDS else []
     if words and words[0] in GROUPS:
         words += [word for word in tokens[1:2] if word in _commands(tokens)]
     return f"{text} (see: {' '.join(['softstate', *words, '--help'])})"
+
+
+def _value_of(option: str, tokens: Sequence[str]) -> str | None:
+    """Return the value that a command line gives an option, None if it gives none."""
+    for at, token in enumerate(tokens):
+        if token.startswith(f"{option}="):
+            return token.partition("=")[2]
+        if token == option and at + 1 < len(tokens):
+            return tokens[at + 1]
+    return None
 
 
 def _commands(tokens: Sequence[str]) -> Sequence[str]:
