@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from bench.measure.options import Measuring
+from bench.models.command import ModelsPlan, show_models
 from bench.speed.auth.auth import auth
 from bench.speed.beats import beats
 from bench.speed.churn import churn
@@ -290,6 +291,12 @@ def auth_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - fro
 def herd_command(plan: Annotated[HerdPlan, Parameter(name="*")] = HerdPlan()) -> None:  # noqa: B008 - frozen
     """Kill a modelled node with thousands of real client machines, in virtual time, and print their return."""
     print(herd(plan))
+
+
+@app.command(name="models")
+def models_command(plan: Annotated[ModelsPlan, Parameter(name="*")] = ModelsPlan()) -> int:  # noqa: B008 - frozen
+    """Measure what the models of the literature and of this project predict, in simulation, and compare."""
+    return show_models(plan)
 
 
 def interrupt_at_signals() -> None:

@@ -1,0 +1,1 @@
+"""Models of the literature beside measurements: `python -m bench models`."""

@@ -1,0 +1,1 @@
+"""The analytical models: pure functions, without I/O, time or randomness."""

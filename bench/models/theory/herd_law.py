@@ -1,0 +1,43 @@
+"""The return of N clients to a node that serves μ of them a second: when it ends, how fast it can be, and its shape.
+
+The collapse law: a node without shedding also serves those who have given up. Of N clients, μq are served before their
+timeout q; the others come back every q + b seconds, with b their mean backoff, and so offer (N - μq)/(q + b) a second.
+The herd never ends if that exceeds μ, that is, if N/μ > 2q + b. It is a metastable failure (Bronson et al., HotOS
+2021). Derived.
+"""
+
+from __future__ import annotations
+
+
+def mean_backoff_s(cap_s: float) -> float:
+    """Return the mean wait of full jitter at its cap."""
+    return cap_s / 2
+
+
+def frontier_s(timeout_s: float, backoff_s: float) -> float:
+    """Return the N/μ beyond which a herd never ends."""
+    return 2 * timeout_s + backoff_s
+
+
+def least_s(clients: int, per_s: float) -> float:
+    """Return the time that any return takes at least."""
+    return clients / per_s
+
+
+def spread_share(at_s: float, spread_s: float) -> float:
+    """Return the part of the clients that have dialled by a time, if each waits a uniform part of a spread."""
+    return min(max(at_s / spread_s, 0.0), 1.0)
+
+
+def residual_share(at_s: float, cap_s: float) -> float:
+    """Return the part of clients in long backoff that have dialled by a time.
+
+    Waits are uniform up to the cap, so that the rest of a wait that is under way has a falling density.
+    """
+    part = min(max(at_s / cap_s, 0.0), 1.0)
+    return 2 * part - part**2
+
+
+def residual_peak_per_s(clients: int, cap_s: float) -> float:
+    """Return the greatest rate at which clients in long backoff dial: in the moment in which the node is back."""
+    return 2 * clients / cap_s
