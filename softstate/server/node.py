@@ -68,6 +68,24 @@ TOLD_PER_TURN = 32
 """Connections that are told in one turn of the loop that their leases or sessions are over: 40 to 120 us each."""
 
 
+def _gate(
+    config: ServerConfig,
+    authority: Authority,
+    now: Callable[[], float],
+    wall: Callable[[], float],
+    jitter: random.Random | None,
+) -> NodeGate:
+    limits = RateLimits(
+        config.publishes_per_s, config.publish_bytes_per_s, config.polls_per_s, config.tickets_per_identity_max
+    )
+    return NodeGate(
+        authority, now, wall,
+        hashed=config.log_subjects == "hashed", limits=limits, limit_anonymous=config.limit_anonymous,
+        auth_failures_per_s=config.auth_failures_per_s, ask_address=bool(config.connections_per_address_max),
+        jitter=jitter,
+    )  # fmt: skip
+
+
 class Node:
     """One server process and its soft state. Implements `softstate.server.services.Services`."""
 
@@ -94,15 +112,7 @@ class Node:
         self.addresses: list[str] = []
         self.now = now
         """The clock of every lease, in seconds; one that runs in suspend, wherever the host may be suspended."""
-        limits = RateLimits(
-            config.publishes_per_s, config.publish_bytes_per_s, config.polls_per_s, config.tickets_per_identity_max
-        )
-        self.gate = NodeGate(
-            authority, now, wall,
-            hashed=config.log_subjects == "hashed", limits=limits, limit_anonymous=config.limit_anonymous,
-            auth_failures_per_s=config.auth_failures_per_s, ask_address=bool(config.connections_per_address_max),
-            jitter=jitter,
-        )  # fmt: skip
+        self.gate = _gate(config, authority, now, wall, jitter)
         self.per_address = PerAddress(config.connections_per_address_max)
         self.started_at = now()
         self._draining = trio.Event()
@@ -152,8 +162,10 @@ class Node:
         self._jitter = jitter or random.SystemRandom()
         self._connection_ended = trio.Event()
         self.patience = Patience(self.bulkhead)
-        rates = {Kind.UPGRADE: self.handshakes, Kind.POLL: self.polls}
-        self.admission = Admission(self.bulkhead, rates, config.timeout_ms / 1000, self._draw_spread_s)
+        self.admission = Admission(
+            self.bulkhead, {Kind.UPGRADE: self.handshakes, Kind.POLL: self.polls}, config.timeout_ms / 1000,
+            self._draw_spread_s,
+        )  # fmt: skip
         self.pump = Pump(self.bulkhead, self.hub.flush, self.begin, self.admission, self._is_full)
         heads, follower = self.access.heads, self.access.follower
         self.beats = Beats(heads.level, heads, self.bulkhead, now, lambda: follower.down, config.beat_share)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
 
+from softstate.auth.asked import NameAction
 from softstate.auth.identity import Identity
 from softstate.auth.open_authority import EVERYBODY_MAY_ALL
 from softstate.auth.presented import Credentials
@@ -104,6 +105,9 @@ class ModelGate:
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str], peer: str = "") -> None:
         """Note nothing."""
+
+    def check_asked(self, identity: Identity, action: NameAction, names: Iterable[str]) -> None:
+        """Ask nobody about names."""
 
     def accountable(self, identity: Identity, address: str) -> str:
         """Return nobody."""

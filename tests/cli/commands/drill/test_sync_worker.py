@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
@@ -14,6 +15,9 @@ from softstate.cli.commands.drill import sync_worker
 from softstate.cli.commands.drill.reports import Applied, Sample, WorkerPlan
 from softstate.cli.commands.drill.sync_worker import Watcher
 from tests.kit.loops import node_thread
+from tests.kit.processes import WAIT_S
+
+T = TypeVar("T")
 
 
 class Noted(threading.Condition):
@@ -23,7 +27,7 @@ class Noted(threading.Condition):
         super().__init__()
         self.waiting = threading.Event()
 
-    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+    def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
         self.waiting.set()
         return super().wait_for(predicate, timeout)
 
@@ -41,8 +45,7 @@ def test_a_sample_waits_for_the_thread_that_watches(monkeypatch: pytest.MonkeyPa
         asking = threading.Thread(target=lambda: found.append(watcher.sample()))
         noted = watcher._taken = Noted()
         asking.start()
-        while not noted.waiting.is_set() and asking.is_alive():
-            pass
+        noted.waiting.wait(WAIT_S)
         watcher._take(Change("d/0/state", version, {"sent_s": 1.0}))
         asking.join()
         watcher._soft.close()
