@@ -51,13 +51,13 @@ MEMBERS = {
     "ModeChanged": "because mode url",
     "Position": "at epoch lineage parse revision same_lineage",
     "Known": "age topic value version",
-    "SyncClient": "close delete follow get known list mode publish read update watch",
+    "SyncClient": "age close delete follow get known last_error list mode publish read statistics update watch",
     "Published": "id position repeated topic version",
     "Receipt": "drop settled wait",
     "Reset": "position",
     "Statistics": "beats connects dropped history_mismatches misses polls publishes_repeated repairs_mismatch"
     " repairs_no_lease repairs_sent_unequal repairs_unanswered repairs_unknown resets resumed welcomes",
-    "Updates": "age batches denied events fresh get names reset_count snapshot synced unreadable",
+    "Updates": "age batches close denied events fresh get names reset_count snapshot synced unreadable",
     "MemoryNode": "connect kill start url",
     "Store": "aclose adopt audit cautions compact destroy dump feed gauges head info layout lineage_at publish"
     " publishers_max read reopen unwritten wait wakes_for_own warnings",

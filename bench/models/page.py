@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import fill
 
 from bench.models.part import Part
 from softstate.errors import ConfigError
+
+COLUMNS = 120
 
 PAGE = Path(__file__).parents[2] / "softstate" / "docs" / "evidence.md"
 
@@ -42,13 +45,13 @@ def markers(name: str) -> tuple[str, str]:
 
 def markdown(part: Part) -> str:
     """Return a part as the page shows it, without the CPU that it took: the same seed gives the same text."""
-    blocks = [f"*{part.about}*"]
+    blocks = [_lines(f"*{part.about}*")]
     if part.compared:
         blocks.append(_table(part.comparison()))
-    blocks += [f"Differs: {reason}." for reason in part.reasons()]
+    blocks += [_lines(f"Differs: {reason}.") for reason in part.reasons()]
     blocks += [f"{_capital(grid.title)}:\n\n{_table(grid.cells())}" for grid in part.grids]
-    blocks += [f"**Broken:** {what}." for what in part.broken]
-    blocks += [f"{_capital(note)}." for note in part.notes]
+    blocks += [_lines(f"**Broken:** {what}.") for what in part.broken]
+    blocks += [_lines(f"{_capital(note)}.") for note in part.notes]
     blocks.append(f"Repeat it: `python -m bench models --only {part.name}` ({part.origin}).")
     return "\n\n".join(blocks)
 
@@ -57,6 +60,10 @@ def _table(lines: list[list[str]]) -> str:
     head, *rows = [[re.sub(r"\|", "\\|", cell) for cell in line] for line in lines]
     rule = ["---", *(["---:"] * (len(head) - 1))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
+
+
+def _lines(text: str) -> str:
+    return fill(text, COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def _capital(text: str) -> str:

@@ -146,7 +146,10 @@ class StreamReader:
         self._listed.add(topic)
         if version > max(self.values.get(topic, (0, None))[0], self.deleted.get(topic, 0)):
             if change.get("deleted"):
-                self._delete(topic, version)
+                if topic in self.values or topic in self.unreadable:
+                    self._delete(topic, version)
+                else:  # a stream that lists again repeats deletions
+                    self.deleted[topic] = version
             elif "value" in change:
                 self.deleted.pop(topic, None)
                 self.unreadable.discard(topic)

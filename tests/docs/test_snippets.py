@@ -24,7 +24,7 @@ PAGES = [
 RUNS = {"trio": "trio.run(main)", "asyncio": "asyncio.run(main())"}
 CALL = re.compile("|".join(f"^{re.escape(run)}" for run in RUNS.values()), re.MULTILINE)
 PRESENT = {"orders/42": {"state": "new"}, "prices/eur": 1.5}
-"""What the examples take to be there."""
+"""The examples take these topics to be there."""
 
 
 def programs(page: Path) -> Iterator[tuple[str, str]]:

@@ -229,7 +229,7 @@ def test_welcome_says_everything() -> None:
         recover=TERMS.recover,
         limits=TERMS.limits,
         durability=TERMS.durability,
-        level=2,
+        level=3,
         clock_ms=100_000,
     )
     lease = rig.table.get("t1")

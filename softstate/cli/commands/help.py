@@ -38,8 +38,8 @@ async def command(topic: str | None = None, /) -> int:
     if path is None:
         nearest = difflib.get_close_matches(topic.lower(), pages, 1)
         guess = f" did you mean {nearest[0]}?" if nearest else ""
-        options = f" For the options of a command there is softstate {topic} --help;" if _is_command(topic) else ""
-        raise Failure(f"there is no page {topic!r}:{guess}{options} pages are {', '.join(pages)}", USAGE)
+        hint = "softstate COMMAND --help shows the options of a command"
+        raise Failure(f"there is no page {topic!r}:{guess} pages are {', '.join(pages)}; {hint}", USAGE)
     show(path.read_text(encoding="utf-8"))
     return exit_codes.OK
 
@@ -57,9 +57,3 @@ def show(text: str) -> None:
 def _title(path: Path) -> str:
     with path.open(encoding="utf-8") as file:
         return next((line.lstrip("# ").strip() for line in file if line.startswith("# ")), "")
-
-
-def _is_command(name: str) -> bool:
-    from softstate.cli import COMMANDS  # noqa: PLC0415 - it registers this command
-
-    return name in COMMANDS

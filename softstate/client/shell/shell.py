@@ -173,7 +173,7 @@ class _Connection:
     def __init__(self, conn: int, token: str | None) -> None:
         self.conn = conn
         self.token = token
-        """What its handshake presents, and its `hello`."""
+        """Its handshake presents it, and its `hello`."""
         self.scope = anyio.CancelScope()
         self._queue: deque[ClientMessage] = deque()
         self._changed = Bell()

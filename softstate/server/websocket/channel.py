@@ -139,6 +139,11 @@ class Channel:
 
     # Messages -------------------------------------------------------------------------------------------------------
 
+    def _resume(self) -> None:
+        """Take messages again behind one that had to wait; until now its peer was not to be heard."""
+        self._heard_at = trio.current_time()
+        self._go_on()
+
     def _go_on(self) -> None:
         """Take messages until one has to wait, or as many as one turn takes."""
         taken = 0

@@ -226,7 +226,7 @@ class Connection(Channel):
                 case Read() | ReadHead() | Turn() | Submit() | Inquire():
                     self._begin(outbox, effect)
                 case SendFirst() | SendAhead():
-                    send_ahead(outbox, self.codec, effect)
+                    self._send_ahead(outbox, effect)
                 case Replay(records):
                     self._replay(outbox, records)
                 case SetBeat(every_ms) if self.outbox is not None:  # else it ended just now
@@ -273,6 +273,9 @@ class Connection(Channel):
     def _replay(self, outbox: Outbox, records: Sequence[Record]) -> None:
         for record in records:
             outbox.notify(record.topic, self.codec.frame(self._encoded.get(id(record)) or self.codec.notify(record)))
+
+    def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
+        send_ahead(outbox, self.codec, effect)
 
     def _send(self, outbox: Outbox, message: messages.Message, records: Sequence[Record]) -> None:
         data = self.codec.frame(self.codec.encode(message, records, self._encoded))
@@ -327,8 +330,7 @@ class Connection(Channel):
             assert read.answer is not None
             self._parts.access.unchanged.learn(effect.query, read.answer, reading)
             self._take_page(effect, read.answer)
-        self._heard_at = trio.current_time()
-        self._go_on()
+        self._resume()
 
     def _take_page(self, effect: Read, page: Page) -> None:
         heads = self._parts.access.heads
@@ -344,8 +346,7 @@ class Connection(Channel):
             self.carry_out(self._failed(ticket, error))
         else:
             self._work_on(self._page(ticket, page))
-        self._heard_at = trio.current_time()
-        self._go_on()
+        self._resume()
 
     async def _reach(self, effect: Read) -> None:
         """Read again once the hub has reached a revision, or the time for that is over: seldom, so by a task."""
@@ -354,8 +355,7 @@ class Connection(Channel):
                 await self._parts.hub.reached(effect.at_least)
             self._ask(replace(effect, at_least=0))
             # It may have been refused at once.
-            self._heard_at = trio.current_time()
-            self._go_on()
+            self._resume()
 
     def _caught_up(self, ticket: int, head: HeadTicket) -> None:
         self.carry_out(self._renewed(ticket, 0.0) if head.error is None else self._failed(ticket, head.error))
@@ -371,8 +371,7 @@ class Connection(Channel):
 
     def _inquired(self, ticket: int, error: RequestError | None) -> None:
         self.carry_out(self.machine.inquired(ticket, error, self._parts.now()))
-        self._heard_at = trio.current_time()
-        self._go_on()
+        self._resume()
 
     # Work in portions, each in a turn that has a budget for it -------------------------------------------------------
 
@@ -392,8 +391,7 @@ class Connection(Channel):
     def _turn_begun(self, work: Work) -> None:
         self._turn = None
         self._work_on(work)
-        self._heard_at = trio.current_time()
-        self._go_on()
+        self._resume()
 
     def _portion(self, ticket: int, names: int) -> Work:
         yield names

@@ -178,7 +178,7 @@ def test_exit_codes(error: errors.SoftstateError, code: int) -> None:
         (["serve", "--port"], "There is no --port: use --listen HOST:PORT"),
         (["serve", "--host", "0.0.0.0"], "There is no --host: use --listen 0.0.0.0:PORT"),
         (["help", "protocl"], "did you mean protocol? pages are clients"),
-        (["help", "serve"], "softstate serve --help"),
+        (["help", "serve"], "softstate COMMAND --help"),
         (["completion", "csh"], "bash"),
         (["publish", "a", "paid"], "quotes"),
         (["publish", "a", "1", "--from-line", "3"], "--ndjson"),

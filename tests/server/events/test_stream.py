@@ -47,7 +47,7 @@ async def test_the_head_forbids_to_keep_to_compress_and_to_hold_back(autojump_cl
         assert (lines["X-Accel-Buffering"], lines["Incremental"]) == ("no", "?1")
         assert (lines["Access-Control-Allow-Origin"], lines["Connection"]) == ("http://app.example", "close")
         assert "Content-Length" not in lines
-        assert lines["Softstate-Level"] == "2"
+        assert lines["Softstate-Level"] == "3"
 
 
 async def test_ids_come_with_positions_alone(autojump_clock: MockClock) -> None:

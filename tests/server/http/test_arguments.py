@@ -180,6 +180,8 @@ async def test_known_fields_are_those_of_the_messages() -> None:
         "prefixes": {"a/": 0},
         "min_revision": 1,
         "wait_ms": 0,
+        "age_ms": 0,
+        "mode": "polling",
     }
     for cbor in (False, True):
         answer = await posted(node, "/v1/poll", whole, cbor=cbor)

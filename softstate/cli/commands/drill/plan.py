@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal["server", "store", "link", "client"]
 """The part that fails: the pushing node, the store, the link between clients and node, or some of the clients."""
 
 Runtime: TypeAlias = Literal["trio", "asyncio", "sync"]
-"""What runs the clients: a loop, or, of `softstate.sync`, threads."""
+"""The loop that runs the clients, or the threads of `softstate.sync`."""
 
 CLIENTS_MAX = 5_000
 """Most clients of one drill: they all run on this host."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -33,7 +32,7 @@ class Noted(threading.Condition):
 
 
 def test_a_sample_waits_for_the_thread_that_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_worker, "TAKEN_S_MAX", math.inf)
+    monkeypatch.setattr(sync_worker, "TAKEN_S_MAX", WAIT_S)
     with node_thread() as node, softstate.sync.connect(node.url) as soft:
         version = soft.publish("d/0/state", {"sent_s": 1.0})
         watcher = Watcher(WorkerPlan([node.url], ["d/0/state"], {7: [0]}), 7)
