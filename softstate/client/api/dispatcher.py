@@ -47,22 +47,18 @@ class Dispatcher:
     def perform(self, action: ToApplication) -> None:
         """Take one action of the machine."""
         match action:
-            case Deliver():
-                self.inboxes.deliver(action.changes)
             case Settled():
                 if (outcome := self._outcomes.pop(action.ticket, None)) is not None:
                     outcome.settle(action.outcome)
-            case Reset() | ModeChanged() | NodeRefused() | TopicsUnreadable():
-                for inbox in self.inboxes.all():
-                    inbox.tell(action)
-                if isinstance(action, ModeChanged):
-                    self.mode_changes.ring()
-                _log(action)
-            case NamesDenied():
-                self.inboxes.deny(action.names, action.narrow)
             case Stopped():
                 LOGGER.error("stopped: %s", action.error)
                 self.end(action.error)
+            case _:
+                self.inboxes.perform(action)
+                if isinstance(action, ModeChanged):
+                    self.mode_changes.ring()
+                if not isinstance(action, Deliver | NamesDenied):
+                    _log(action)
 
     def advanced(self) -> None:
         """Wake the tasks that wait for progress: the machine has taken an event and its actions were performed."""
@@ -87,8 +83,7 @@ class Dispatcher:
         """Raise `error` to every task that waits for the client, and from now on in `raise_if_over`."""
         if isinstance(error, ClientClosed) or self._over is None:
             self._over = error
-        for inbox in self.inboxes.all():
-            inbox.end(error)
+        self.inboxes.end(error)
         for outcome in self._outcomes.values():
             outcome.settle(error)
         self._outcomes.clear()

@@ -10,7 +10,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, final
 
-from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
+from softstate.client.machine.events import (
+    Deliver,
+    Event,
+    ModeChanged,
+    NamesDenied,
+    Narrowing,
+    NodeRefused,
+    Reset,
+    TopicsUnreadable,
+    Unwanted,
+    Wanted,
+)
 from softstate.errors import Denied, SoftstateError
 from softstate.model import Change
 from softstate.names import covered, reaching
@@ -221,6 +232,47 @@ class Inboxes:
                 del self._by_name[name]
                 freed.append(name)
         return freed
+
+    def enter(
+        self,
+        inbox: Inbox,
+        known: Callable[[str], Iterable[Change]],
+        unreadable: Callable[[Iterable[str]], Iterable[str]],
+    ) -> list[Event]:
+        """Add an inbox, with what the machine knows of its names already; return what to tell the machine."""
+        for name in inbox.names:
+            for change in known(name):
+                if change.version > 0 and not change.deleted:
+                    inbox.push(change)
+        inbox.unreadable(unreadable(inbox.names))
+        new = self.add(inbox)
+        told: list[Event] = [Narrowing(self.narrowing())] if inbox.narrow else []
+        return [*told, Wanted(new)] if new else told
+
+    def leave(self, inbox: Inbox) -> list[Event]:
+        """Remove and close an inbox; return what to tell the machine: nothing if it was closed before."""
+        if inbox.closed:
+            return []
+        freed = self.remove(inbox)
+        told: list[Event] = [Narrowing(self.narrowing())] if inbox.narrow else []
+        inbox.close()
+        return [*told, Unwanted(freed)] if freed else told
+
+    def perform(self, action: Deliver | Reset | ModeChanged | NodeRefused | TopicsUnreadable | NamesDenied) -> None:
+        """Take an action of the machine that is meant for handles."""
+        match action:
+            case Deliver():
+                self.deliver(action.changes)
+            case NamesDenied():
+                self.deny(action.names, action.narrow)
+            case _:
+                for inbox in self.all():
+                    inbox.tell(action)
+
+    def end(self, error: SoftstateError) -> None:
+        """Raise `error` to the application in every handle, once it has taken what is pending."""
+        for inbox in self.all():
+            inbox.end(error)
 
     @property
     def hold_names(self) -> bool:

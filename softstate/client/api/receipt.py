@@ -35,6 +35,11 @@ class Outcome:
         """Whether it is known."""
         return self._outcome is not None
 
+    @property
+    def known(self) -> Published | SoftstateError | None:
+        """The outcome itself, None as long as it is not known."""
+        return self._outcome
+
     def settle(self, outcome: Published | SoftstateError) -> None:
         """Make it known. Must be called once."""
         self._outcome = outcome

@@ -12,7 +12,7 @@ from softstate.client.api.block import AsyncBlock
 from softstate.client.api.dispatcher import Dispatcher
 from softstate.client.api.inbox import Inbox
 from softstate.client.api.updates import Updates
-from softstate.client.machine.events import FreshWanted, Narrowing, Unwanted, Wanted
+from softstate.client.machine.events import FreshWanted
 from softstate.client.shell.bell import Bell
 from softstate.client.shell.clock import Clock
 from softstate.client.shell.shell import Driven, Shell
@@ -53,18 +53,10 @@ class Subscription(AsyncBlock):
             raise RuntimeError("this subscription was entered before: call client.subscribe(...) again")
         await anyio.lowlevel.checkpoint()
         self._dispatcher.raise_if_over()
-        inboxes, bell = self._dispatcher.inboxes, Bell()
+        bell = Bell()
         inbox = self._inbox = Inbox(self._names, bell.ring, narrow=self._narrow)
-        for name in inbox.names:
-            for change in self._machine.known(name):
-                if change.version > 0 and not change.deleted:
-                    inbox.push(change)
-        inbox.unreadable(self._machine.unreadable(inbox.names))
-        new = inboxes.add(inbox)
-        if self._narrow:
-            self._shell.handle(Narrowing(inboxes.narrowing()))
-        if new:
-            self._shell.handle(Wanted(new))
+        for event in self._dispatcher.inboxes.enter(inbox, self._machine.known, self._machine.unreadable):
+            self._shell.handle(event)
         return Updates(
             inbox,
             bell,
@@ -83,16 +75,9 @@ class Subscription(AsyncBlock):
         self._leave()
 
     def _leave(self) -> None:
-        inbox, inboxes = self._inbox, self._dispatcher.inboxes
-        assert inbox is not None, "a block is left after it was entered"
-        if inbox.closed:
-            return
-        freed = inboxes.remove(inbox)
-        if self._narrow:
-            self._shell.handle(Narrowing(inboxes.narrowing()))
-        if freed:
-            self._shell.handle(Unwanted(freed))
-        inbox.close()
+        assert self._inbox is not None, "a block is left after it was entered"
+        for event in self._dispatcher.inboxes.leave(self._inbox):
+            self._shell.handle(event)
         self._dispatcher.progress.ring()
 
     def _age_of(self, names: Iterable[str]) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from softstate.testing.conformance.client.generate import generate
-from softstate.testing.conformance.client.trace import FOLDER, load_all, write_all
+from softstate.testing.conformance.client.scenarios.handing import generate_handing
+from softstate.testing.conformance.client.trace import FOLDER, HANDING, Trace, load_all, write_all
 
 
 def main(arguments: list[str]) -> int:
@@ -13,16 +15,23 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         print("usage: python -m softstate.testing.conformance.client [--check]", file=sys.stderr)
         return 2
-    if not arguments:
-        written, removed = write_all(generate())
-        print(f"{len(written)} traces written, {len(removed)} removed, in {FOLDER}")
-        return 0
-    kept = {trace.name: trace.text() for trace in load_all()}
-    made = {trace.name: trace.text() for trace in generate()}
+    found = 0
+    for folder, traces in ((FOLDER, generate()), (HANDING, generate_handing())):
+        if arguments:
+            found += _compare(folder, traces)
+            continue
+        written, removed = write_all(traces, folder)
+        print(f"{len(written)} traces written, {len(removed)} removed, in {folder}")
+    return 1 if found else 0
+
+
+def _compare(folder: Path, traces: list[Trace]) -> int:
+    kept = {trace.name: trace.text() for trace in load_all(folder)}
+    made = {trace.name: trace.text() for trace in traces}
     differing = sorted(name for name in {*kept, *made} if kept.get(name) != made.get(name))
     for name in differing:
-        print(f"{name} differs from what the machine does: run without --check, and review the difference")
-    return 1 if differing else 0
+        print(f"{name} differs from what the client does: run without --check, and review the difference")
+    return len(differing)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ FORMAT = 1
 """The version of the format; a file with another is not read."""
 
 FOLDER = Path(__file__).parent / "traces"
-"""The committed traces."""
+"""The committed traces of the machine, level 1."""
+
+HANDING = FOLDER.with_name("handing")
+"""Those of what an application is handed, level 2."""
 
 
 @dataclass(slots=True)
