@@ -160,16 +160,32 @@ def _short_names() -> Mapping[str, str]:
     return dict(zip(ranked, [*one, *islice(two, len(ranked))], strict=False))
 
 
+_ALIAS = re.compile(r'^ \* @typedef \{import\("(\.[^"]*)"\)\.(\w+)\} \w+\n', re.MULTILINE)
+_OF_MODULE = re.compile(r'import\("\.[^"]*"\)\.')
+
+
 def documented(entry: str) -> str:
     """Return the modules of one file with their comments, for the TypeScript compiler to write declarations of.
 
-    Types that one module takes from another are in the same file then.
+    Types that one module takes from another are in the same file then, also those of modules that it does not import.
     """
-    alias = re.compile(r"^ \* @typedef \{import\([^)]*\)\.\w+\} \w+\n", re.MULTILINE)
-    of_module = re.compile(r'import\("\.[^"]*"\)\.')
     modules = _ordered(WEB / entry)
-    parts = [of_module.sub("", alias.sub("", _EXPORT.sub("", _IMPORT.sub("", each)))) for each in modules.values()]
-    return "".join(parts)
+    parts = [_OF_MODULE.sub("", _ALIAS.sub("", _EXPORT.sub("", _IMPORT.sub("", each)))) for each in modules.values()]
+    elsewhere = {
+        ((path.parent / other).resolve(), name)
+        for path, source in modules.items()
+        for other, name in _ALIAS.findall(source)
+        if (path.parent / other).resolve() not in modules
+    }
+    return "".join(_definition(path, name) for path, name in sorted(elsewhere)) + "".join(parts)
+
+
+def _definition(path: Path, name: str) -> str:
+    """Return the comment that defines a type in a module, in one line there."""
+    found = re.search(rf"@typedef \{{(?!import).*\}} {name}\b.*?(?= \*/|$)", path.read_text("utf-8"), re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{path.name} does not define the type {name} in one line")
+    return f"/** {found[0]} */\n"
 
 
 def _ordered(entry: Path) -> dict[Path, str]:

@@ -11,6 +11,16 @@ export type PublishOptions = {
     expect?: number;
     key?: string;
 };
+export type Mode = "closed" | "connecting" | "syncing" | "live" | "suspect" | "polling" | "offline" | "stopped";
+/**
+ * the newest state of one topic
+ */
+export type Change = {
+    topic: string;
+    version: number;
+    value: any;
+    deleted: boolean;
+};
 /**
  * a point of the store's history
  */

@@ -38,3 +38,10 @@ def test_the_declarations_are_those_of_the_modules(compiler: list[str], tmp_path
     assert ended.returncode == 0, ended.stdout
     made = (tmp_path / "made" / DECLARATIONS).read_text("utf-8")
     assert (WEB / DECLARATIONS).read_text("utf-8") == made, f"copy it: {tmp_path / 'made' / DECLARATIONS}"
+
+
+def test_the_declarations_are_complete(compiler: list[str]) -> None:
+    options = ["--noEmit", "--strict", "--target", "es2022", "--module", "esnext"]
+    command = [*compiler, *options, "--lib", "es2023,dom,dom.iterable", str(WEB / DECLARATIONS)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stdout
