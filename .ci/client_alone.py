@@ -36,7 +36,7 @@ def main() -> None:
             finally:
                 node.kill()
         (told,) = run([python, "-m", "softstate", "serve"], folder, environment, 2)
-        assert "pip install 'softstate[server]'" in told, told
+        assert "pip install '.[server]', in a clone of softstate" in told, told
         print(told)
 
 

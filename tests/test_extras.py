@@ -44,14 +44,16 @@ def test_every_public_name_of_the_client_is_there() -> None:
 def test_the_command_says_what_to_install(arguments: str) -> None:
     done = run(f"sys.argv = {arguments}\nfrom softstate.__main__ import main\nmain()")
     assert (done.returncode, done.stdout) == (2, "")
-    expected = r"softstate: the command line needs \w+, which is not installed: pip install 'softstate\[server\]'\n"
+    expected = r"softstate: the command line needs \w+, which is not installed: pip install '\.\[server\]', .*\n"
     assert re.fullmatch(expected, done.stderr)
 
 
 def test_a_node_in_memory_says_what_to_install() -> None:
     done = run("from softstate.testing import memory_node")
     assert done.returncode == 1
-    expected = r"ModuleNotFoundError: softstate\.testing\.memory_node needs \w+, .*pip install 'softstate\[server\]'"
+    expected = (
+        r"ModuleNotFoundError: softstate\.testing\.memory_node needs \w+, .*pip install '\.\[server\]', in a clone"
+    )
     assert re.match(expected, done.stderr.splitlines()[-1])
 
 

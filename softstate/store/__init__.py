@@ -136,7 +136,9 @@ def _read_url(scheme: str, url: str) -> None:
 
 
 def _not_installed(scheme: str, engine: _Engine) -> ConfigError:
-    return ConfigError(f"store {scheme}://… needs {engine.driver}: pip install 'softstate[{engine.extra}]'")
+    return ConfigError(
+        f"store {scheme}://… needs {engine.driver}: pip install '.[{engine.extra}]', in a clone of softstate"
+    )
 
 
 def _no_scheme(url: str) -> ConfigError:

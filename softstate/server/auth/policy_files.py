@@ -80,7 +80,7 @@ def check_installed() -> None:
     try:
         import joserfc  # noqa: F401, PLC0415 - 87 ms, and 11 MB, that a node without keys does without
     except ImportError:
-        raise ConfigError("keys need the extra `auth`: pip install 'softstate[auth]'") from None
+        raise ConfigError("keys need the extra `auth`: pip install '.[auth]', in a clone of softstate") from None
 
 
 def _keys(path: Path, source: KeySource, files: dict[Path, Stamp | None], problems: list[str]) -> Iterable[PublicKey]:

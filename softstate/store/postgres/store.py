@@ -56,7 +56,8 @@ try:
     from softstate.store.postgres.schema import destroy
 except ImportError as error:
     # psycopg raises it too when it finds no libpq.
-    raise ConfigError(f"store postgresql://… needs psycopg: pip install 'softstate[postgres]' ({error})") from error
+    text = "store postgresql://… needs psycopg: pip install '.[postgres]', in a clone of softstate"
+    raise ConfigError(f"{text} ({error})") from error
 
 OPEN_S = 10.0
 """How long opening may take: connecting, making the schema if there is none, committing a lineage row."""

@@ -120,7 +120,7 @@ def test_a_policy_without_issuers_needs_no_library(tmp_path: Path, monkeypatch: 
     path = tmp_path / "auth.toml"
     path.write_text('[[allow]]\nwho = "anyone"\nread = ["/"]\n')
     assert load_policy(path).keyrings == {}
-    with pytest.raises(ConfigError, match=re.escape("pip install 'softstate[auth]'")):
+    with pytest.raises(ConfigError, match=re.escape("pip install '.[auth]', in a clone of softstate")):
         load_policy(policy(tmp_path, 'jwks_url = "https://id/keys"'))
 
 

@@ -88,7 +88,7 @@ async def test_option_that_libpq_refuses(backend: PostgresBackend) -> None:
 def test_missing_driver_says_what_to_install() -> None:
     program = "import sys; sys.modules['psycopg'] = None; import softstate.store.postgres.store"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S)
-    assert "ConfigError: store postgresql://… needs psycopg: pip install 'softstate[postgres]'" in done.stderr
+    assert "ConfigError: store postgresql://… needs psycopg: pip install '.[postgres]'" in done.stderr
 
 
 # Credentials ---------------------------------------------------------------------------------------------------------

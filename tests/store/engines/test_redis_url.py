@@ -152,5 +152,5 @@ def test_missing_driver() -> None:
         f" trio.run(open_store, 'redis://:{SECRET}@127.0.0.1')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
-    assert "ConfigError: store redis://… needs coredis: pip install 'softstate[redis]'" in done.stderr
+    assert "ConfigError: store redis://… needs coredis: pip install '.[redis]', in a clone of softstate" in done.stderr
     assert SECRET not in done.stderr.replace(program, "")
