@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,66 +11,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
-
 from softstate.testing.event_reader import StreamReader
-from tests.kit.engines import missing
+from tests.kit.nginx import nginx as kit_nginx
 from tests.kit.processes import WAIT_S, Server, free_port, running, until
-
-CONFIG = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 768; }}
-http {{
-    sendfile on;
-    tcp_nopush on;
-    types_hash_max_size 2048;
-    default_type application/octet-stream;
-    access_log off;
-    gzip on;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{ proxy_pass http://127.0.0.1:{node}; }}
-    }}
-}}
-"""
-"""The file of Debian's package, with folders of the test."""
 
 
 @contextmanager
 def nginx(folder: Path, node: Server) -> Iterator[int]:
     """Run nginx in front of a node; yield its port."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    if program is None:
-        missing("nginx is not installed: .dev/engines installs it")
     port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(CONFIG.format(folder=folder, port=port, node=node.port))
-    command = [program, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    try:
-        until("nginx listens", lambda: _answers(port))
+    server = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{node.port}; }} }}"
+    with kit_nginx(folder, port, server):
         yield port
-    finally:
-        process.terminate()
-        process.communicate(timeout=WAIT_S)
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
-    try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 class Listening:
@@ -106,14 +56,8 @@ class Listening:
             self.reader.feed(data, time.monotonic())
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o755)
-    return tmp_path
-
-
-def test_events_pass_nginx_at_once_and_as_they_are(folder: Path) -> None:
-    with running(folder, stream_s=4, sync_ms=1_000) as node, nginx(folder, node) as port:
+def test_events_pass_nginx_at_once_and_as_they_are(tmp_path: Path) -> None:
+    with running(tmp_path, stream_s=4, sync_ms=1_000) as node, nginx(tmp_path, node) as port:
         node.put("t/a", 1)
         client = Listening(port, "t/")
         client.open()
@@ -137,8 +81,8 @@ def test_events_pass_nginx_at_once_and_as_they_are(folder: Path) -> None:
         client.close()
 
 
-def test_a_poll_is_held_behind_nginx_and_noticed_when_it_is_left(folder: Path) -> None:
-    with running(folder) as node, nginx(folder, node) as port:
+def test_a_poll_is_held_behind_nginx_and_noticed_when_it_is_left(tmp_path: Path) -> None:
+    with running(tmp_path) as node, nginx(tmp_path, node) as port:
         version = node.put("a", 1)
         body = json.dumps({"topics": {"a": version}, "wait_ms": 20_000})
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
