@@ -45,6 +45,7 @@ from softstate.server.listeners import accept_all, close
 from softstate.server.memory.system import resident_bytes
 from softstate.server.memory.watch import Holder, MemoryWatch
 from softstate.server.numbers import Numbers
+from softstate.server.siblings import Siblings
 from softstate.server.storage.access import StoreAccess
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.server.terms import CurrentTerms
@@ -104,6 +105,7 @@ class Node:
         wall: Callable[[], float] = time.time,
         resident: Callable[[], int] = resident_bytes,
         certificate: CertificateKeeper | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.config = config.check()
         self.store = store
@@ -142,7 +144,7 @@ class Node:
         )
         self.access.writes.check = self.warden.check_room
         self.access.follower.learn = partial(self.warden.learn, store)
-        self.certificate = certificate
+        self.certificate, self.siblings = certificate, siblings
         self.reloads: list[Callable[[], None]] = [] if certificate is None else [certificate.reload]
         """Have files read again soon that are read while the node runs."""
         self.terms = CurrentTerms(self.node_id, config, store, self.leases, now)
@@ -243,8 +245,12 @@ class Node:
         return await self.numbers.status()
 
     def metrics(self) -> bytes:
-        """Write the counters in Prometheus's text format."""
+        """Write the metrics of this node alone in Prometheus's text format."""
         return self.numbers.metrics()
+
+    async def scrape(self) -> bytes:
+        """See `Services.scrape`."""
+        return self.metrics() if self.siblings is None else await self.siblings.gather(self.metrics())
 
     def _outboxes(self) -> list[Outbox]:
         return [socket.outbox for socket in self.sockets if socket.outbox is not None]
@@ -324,6 +330,8 @@ class Node:
         if self.config.memory_max:
             nursery.start_soon(self.memory.run, self.bulkhead)
         nursery.start_soon(self.numbers.run)
+        if self.siblings is not None:
+            nursery.start_soon(self.siblings.run, self.metrics, self.bulkhead)
         nursery.start_soon(self.patience.run)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.beats.run)

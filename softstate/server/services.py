@@ -90,5 +90,5 @@ class Services(Protocol):
     async def status(self) -> dict[str, Any]:
         """Count what this node holds, for people."""
 
-    def metrics(self) -> bytes:
-        """Write the counters in Prometheus's text format."""
+    async def scrape(self) -> bytes:
+        """Write the metrics of this node, and of the other workers of its supervisor, in Prometheus's text format."""

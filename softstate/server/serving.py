@@ -22,6 +22,7 @@ from softstate.server.descriptors import fit_connections, raise_limit
 from softstate.server.listeners import bind, close, listen, name_of
 from softstate.server.memory.system import default_max
 from softstate.server.node import Node
+from softstate.server.siblings import Siblings
 from softstate.server.storage.follower import first_position
 from softstate.store import Store, open_store
 from softstate.store.base import LASTING
@@ -31,12 +32,17 @@ if TYPE_CHECKING:
 
 
 async def serve(
-    config: ServerConfig, *, shared: bool = False, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+    config: ServerConfig,
+    *,
+    shared: bool = False,
+    siblings: Siblings | None = None,
+    task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Open the store, listen, and serve until drained; `task_status.started` gets the `Node` once it listens.
 
-    A `shared` port is one that several nodes of this host listen on. Raises `ConfigError` (also when the store is not
-    as durable as required), `StoreRefused` or `Unavailable` before it listens, each saying what to do.
+    A `shared` port is one that several nodes of this host listen on; `siblings` are those of which a scrape tells.
+    Raises `ConfigError` (also when the store is not as durable as required), `StoreRefused` or `Unavailable` before it
+    listens, each saying what to do.
     """
     config = fit_connections(config.check(), raise_limit())
     config = replace(config, memory_max=config.memory_max or default_max())
@@ -57,7 +63,14 @@ async def serve(
             _check_durable(config, store)
             authority = EVERYBODY_MAY_ALL if keeper is None else keeper.authority
             node = Node(
-                config, store, position, now=now, bulkhead=bulkhead, authority=authority, certificate=certificate
+                config,
+                store,
+                position,
+                now=now,
+                bulkhead=bulkhead,
+                authority=authority,
+                certificate=certificate,
+                siblings=siblings,
             )
             node.addresses += map(name_of, bound)
             if keeper is not None:

@@ -280,6 +280,8 @@ TASKS: dict[str, tuple[str, ...] | str] = {
     "edge/stream_wire.py self._tell_writable": ("congested",),
     "edge/stream_wire.py self._tell_again": ("bytes",),
     "node.py self.numbers.run": ("ages",),
+    "node.py self.siblings.run": "needs workers: tests/server/test_siblings.py",
+    "siblings.py ask": "of a scrape, by this worker",
     "node.py self.patience.run": ("late", "patience"),
     "edge/stream_wire.py task": ("task of a request", "async handler"),
     "edge/tls.py task": ("task of a request", "async handler"),

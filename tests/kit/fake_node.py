@@ -316,7 +316,7 @@ class FakeNode:
     async def status(self) -> dict[str, Any]:
         return {"node": self.node_id, "position": str(self.position)}
 
-    def metrics(self) -> bytes:
+    async def scrape(self) -> bytes:
         return b"softstate_sessions 0.0\n"
 
     async def set(self, topic: str, value: Any) -> int:

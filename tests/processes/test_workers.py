@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -77,6 +78,11 @@ def test_a_change_published_through_one_worker_is_pushed_by_the_other(tmp_path: 
         answers = {server.request("GET", "/v1/topics/t/0", headers={})[1] for _ in range(20)}
         assert answers == {0}, "every worker answers every poll"
         assert len({server.status()["node"] for _ in range(CONNECTIONS_MAX)}) == 2
+        with urllib.request.urlopen(f"{server.http}/metrics", timeout=WAIT_S) as reply:
+            text = reply.read().decode()
+        for worker in (1, 2):
+            assert f'softstate_worker_up{{worker="{worker}"}} 1.0\n' in text
+            assert f'softstate_sessions{{worker="{worker}"}} ' in text
 
 
 def test_port_0_is_one_port_for_all(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from softstate.server.config import ServerConfig
 
 if TYPE_CHECKING:
     from softstate.server import Node
+    from softstate.server.siblings import Siblings
 
 LogFormat: TypeAlias = Literal["console", "json"]
 
@@ -58,17 +59,18 @@ async def run_node(
     announce: Callable[[Node], Awaitable[None]],
     *,
     shared: bool = False,
+    siblings: Siblings | None = None,
     drain_after: Callable[[], Awaitable[None]] = trio.sleep_forever,
     manager: ServiceManager = NOBODY,
 ) -> int:
     """Run a node until a signal has drained it, and return the exit code; `announce` is called once it listens.
 
-    `shared` is as in `softstate.server.serve`, whose errors this raises. The node also drains when `drain_after`
-    returns. A store call that does not return keeps the process for `END_S_EXTRA` longer; then this ends it, with the
-    same exit code. `manager` is told when the node listens and when it drains.
+    `shared` and `siblings` are as in `softstate.server.serve`, whose errors this raises. The node also drains when
+    `drain_after` returns. A store call that does not return keeps the process for `END_S_EXTRA` longer; then this ends
+    it, with the same exit code. `manager` is told when the node listens and when it drains.
     """
     tune_interpreter()
-    run = _Run(config, announce, shared, manager)
+    run = _Run(config, announce, shared, siblings, manager)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
             async with trio.open_nursery() as nursery:
@@ -96,6 +98,7 @@ class _Run:
     config: ServerConfig
     announce: Callable[[Node], Awaitable[None]]
     shared: bool
+    siblings: Siblings | None
     manager: ServiceManager
     node: Node | None = None
     aborted: bool = False
@@ -114,7 +117,9 @@ class _Run:
         from softstate import server  # noqa: PLC0415 - --check and --help do without it
 
         async with trio.open_nursery() as nursery:
-            self.node = await nursery.start(partial(server.serve, self.config, shared=self.shared))
+            self.node = await nursery.start(
+                partial(server.serve, self.config, shared=self.shared, siblings=self.siblings)
+            )
             everything.start_soon(self._limit_failing, self.node.bulkhead.wait_fatal)
             await self.announce(self.node)
             self.manager.ready(status_of(self.node))

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """A worker's settings. `config` names the one port that all workers share."""
+    """The settings of one of so many `workers`. `config` names the port that all share, `family` their supervisor."""
 
     worker: int
     config: ServerConfig
     log_format: LogFormat
     verbose: bool
+    family: str
+    workers: int
 
     def line(self) -> bytes:
         """Write it as one line of ASCII, which also carries a file's name that is no Unicode."""
@@ -94,7 +96,10 @@ async def _work(settings: WorkerSettings) -> int:
     import structlog  # noqa: PLC0415 - 50 ms that a reader of reports does without
 
     structlog.contextvars.bind_contextvars(worker=settings.worker)
-    return await run_node(settings.config, _announce, shared=True, drain_after=_stdin_ended)
+    from softstate.server.siblings import Siblings  # noqa: PLC0415 - as above
+
+    siblings = Siblings(settings.family, settings.worker, settings.workers)
+    return await run_node(settings.config, _announce, shared=True, siblings=siblings, drain_after=_stdin_ended)
 
 
 async def _stdin_ended() -> None:

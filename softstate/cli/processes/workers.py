@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -127,6 +128,7 @@ class _Supervisor:
     log_format: LogFormat
     verbose: bool
     manager: ServiceManager
+    family: str = field(default_factory=lambda: secrets.token_hex(8))
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     aborted: bool = False
     failed: Failed | None = None
@@ -219,7 +221,7 @@ class _Supervisor:
         started = child(WORKER, stdin=subprocess.PIPE, environment=os.environ)
         async with started as process, trio.open_nursery() as nursery:
             nursery.start_soon(self._stop, process)
-            settings = WorkerSettings(number, self.config, self.log_format, self.verbose)
+            settings = WorkerSettings(number, self.config, self.log_format, self.verbose, self.family, self.count)
             report = await _report(process, settings, within_s)
             if isinstance(report, Listening):
                 self._processes[number] = process

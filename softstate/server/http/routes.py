@@ -127,9 +127,9 @@ def readyz(context: HttpContext, request: Request) -> Reply:
     return Reply(200, codec.dumps(Health("ready")), codec.content_type)
 
 
-def metrics(context: HttpContext, _request: Request) -> Reply:
+async def metrics(context: HttpContext, _request: Request) -> Reply:
     """Answer ``GET /metrics`` in Prometheus's text format."""
-    return Reply(200, context.services.metrics(), CONTENT_TYPE_PLAIN_0_0_4)
+    return Reply(200, await context.services.scrape(), CONTENT_TYPE_PLAIN_0_0_4)
 
 
 async def status(context: HttpContext, request: Request) -> Reply:
@@ -243,7 +243,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
     # Balancers put what they like behind a probe's path.
     "/healthz": {"GET": Operation(about.HEALTHZ, now=healthz, strict=False, public=True)},
     "/readyz": {"GET": Operation(about.READYZ, now=readyz, strict=False, public=True)},
-    "/metrics": {"GET": Operation(about.METRICS, now=metrics, admin=True)},
+    "/metrics": {"GET": Operation(about.METRICS, metrics, admin=True)},
     # A page may put a version behind the path of a script.
     **{path: {"GET": Operation(None, web_file, strict=False, public=True)} for path in WEB_PATHS},
 }

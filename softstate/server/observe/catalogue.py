@@ -129,6 +129,7 @@ METRICS: Mapping[str, Described] = {
     "http_connections": Described("gauge", "Open connections that speak HTTP."),
     "http_holds": Described("gauge", "HTTP requests that wait for a change."),
     "upgrades": Described("counter", "WebSocket handshakes handed over."),
+    "worker_up": Described("gauge", "Whether a worker answered this scrape (with --workers).", ("worker",)),
     "client_age_seconds": Described(
         "histogram", "How old what clients know is, as they say: each client counts once every 5 s."
     ),

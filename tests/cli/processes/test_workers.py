@@ -167,7 +167,7 @@ async def test_a_worker_that_cannot_be_started_to_begin_with_ends_all(
 
 def test_orders_survive_the_way_to_a_worker() -> None:
     config = ServerConfig(store="sqlite:\udcff\n.db", origins=("http://a", "http://b"), congested_s_max=1.5, port=1)
-    settings = WorkerSettings(3, config, "json", verbose=True)
+    settings = WorkerSettings(3, config, "json", verbose=True, family="f", workers=4)
     assert settings.line().count(b"\n") == 1
     assert settings_of(settings.line()) == settings
 

@@ -16,7 +16,9 @@ async def test_all_that_a_node_counts_has_words_and_the_other_way_round() -> Non
     text = Node(ServerConfig(), store, await store.head()).metrics().decode()
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     of_tls = {"softstate_tls_expires_seconds", "softstate_tls_handshakes_total", "softstate_tls_refused_total"}
-    assert {*map(full_name, METRICS)} - shown == {"softstate_store_log_bytes", *of_tls}, "only SQLite has a log"
+    assert {*map(full_name, METRICS)} - shown == {"softstate_store_log_bytes", "softstate_worker_up", *of_tls}, (
+        "only SQLite has a log, and there are no workers"
+    )
 
 
 def test_leases_are_counted() -> None:
