@@ -25,12 +25,16 @@ LAST = GET.replace(b"Host", b"Connection: close\r\nHost")
 BIG = bytes(range(256)) * 64 * 1024
 
 
+async def _big() -> bytes:
+    return BIG
+
+
 class Rig:
     """A node whose connections are those of a pump."""
 
     def __init__(self, listener: trio.SocketListener, **limits: Any) -> None:
         self.node = FakeNode(**limits)
-        self.node.metrics = lambda: BIG  # type: ignore[method-assign]
+        self.node.scrape = _big  # type: ignore[method-assign]
         self.listener = listener
         self.pump = pump_of(self.node.bulkhead, accepted=self._begin)
         self.pump.listen(listener.socket)
