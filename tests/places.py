@@ -53,6 +53,7 @@ PLACES: dict[str, tuple[str, ...]] = {
 
 NAMED: dict[str, tuple[str, ...]] = {
     "tests/test_places.py::test_the_tests_of_a_unit_share_a_process": ("processes",),
+    "tests/testing/conformance/client/test_scripts.py::test_the_command_runs_an_adapter_in_a_process": ("processes",),
     "tests/test_later.py::test_a_node_starts_without_the_client": ("processes",),
     "tests/test_sans_io.py::test_importing_the_sans_io_packages_does_not_import_trio": ("processes",),
     "tests/test_sans_io.py::test_an_import_of_trio_is_seen_in_the_fresh_interpreter": ("processes",),
