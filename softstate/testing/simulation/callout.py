@@ -1,4 +1,4 @@
-"""A simulated callout, on a host of its own: nodes ask it, over the network, who presents a token.
+"""A simulated callout, on a host of its own: nodes ask it, over the network, who presents a token, and about names.
 
 Nodes run the real authority and the real shell of callouts against it. Its answers hold for a minute.
 """
@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias, final
 import trio
 
 from softstate.auth.authority import RulesAuthority
+from softstate.auth.identity import reach_of
+from softstate.auth.patterns import pattern_of
 from softstate.auth.policy_file import read_policy
 from softstate.client.tokens import TokenProvider, TokenRequest
 from softstate.server.auth.callout import CalloutShell
@@ -31,6 +33,16 @@ url = "http://{HOST}:{PORT}/"
 secret_file = "none"
 """
 
+NAMES_TTL_S, NAMES_STALE_S = 20.0, 60.0
+
+ASKS_NAMES = f"""for = ["identity", "names"]
+ttl_s = {NAMES_TTL_S}
+stale_s = {NAMES_STALE_S}
+"""
+
+NAMES_ANSWER_S = NAMES_TTL_S + NAMES_STALE_S + 20.0
+"""Time for which a node that asks about names may go by an answer of before."""
+
 TTL_S = 60.0
 """For how long an answer holds."""
 
@@ -47,13 +59,15 @@ CalloutFault: TypeAlias = Literal["down", "slow", "hangs", "broken"]
 class SimCallout:
     """Answers questions, and makes tokens: `provider` logs a subject in again with each call.
 
-    `names` are those that each subject may read and publish; `asked` counts the questions that were answered.
+    `names` are those that each subject may read and publish: answers about its token tell them, or, with `asks_names`,
+    answers about names alone, which hold for less. `asked` and `asked_names` count the questions that were answered.
     """
 
-    def __init__(self, network: SimNetwork, trace: Trace) -> None:
+    def __init__(self, network: SimNetwork, trace: Trace, *, asks_names: bool = False) -> None:
         self.fault: CalloutFault | None = None
         self.names: dict[str, tuple[str, ...]] = {}
-        self.asked = 0
+        self.asked = self.asked_names = 0
+        self.asks_names = asks_names
         self.logins = 0
         self._network = network
         self._trace = trace
@@ -85,7 +99,7 @@ class SimCallout:
 
     def authority(self, host: str, clock: SimClock, bulkhead: Bulkhead) -> tuple[RulesAuthority, CalloutShell]:
         """Return the authority of a node on a host, and the shell that it has to run."""
-        authority = RulesAuthority(read_policy(POLICY, "auth.toml").policy)
+        authority = RulesAuthority(read_policy(POLICY + ASKS_NAMES * self.asks_names, "auth.toml").policy)
         opener = self._network.opener(host)
         return authority, CalloutShell(authority, lambda: b"secret", clock.now, clock.now, bulkhead, opener)
 
@@ -116,13 +130,24 @@ class SimCallout:
             await trio.sleep(SLOW_S)
         if self.fault == "down":
             return
+        said = self._of_names(question) if "ask" in question else self._of_token(question)
+        body = b"<html>" if self.fault == "broken" else json.dumps(said).encode()
+        await stream.send_all(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    def _of_token(self, question: dict[str, Any]) -> dict[str, Any]:
         self.asked += 1
         subject = self._subjects.get(question["credentials"])
         said: dict[str, Any] = {"identity": None if subject is None else {"subject": subject}}
-        if subject is not None:
+        if self.asks_names:
+            said["ttl_s"] = 3_600
+        if subject is not None and not self.asks_names:
             said["read"] = said["write"] = list(self.names.get(subject, ()))
-        body = b"<html>" if self.fault == "broken" else json.dumps(said).encode()
-        await stream.send_all(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        return said
+
+    def _of_names(self, question: dict[str, Any]) -> dict[str, Any]:
+        self.asked_names += 1
+        allowed = reach_of(map(pattern_of, self.names.get(question["identity"]["subject"], ())))
+        return {"allowed": [allowed.covers(each["name"]) for each in question["ask"]]}
 
 
 def _length(head: bytes) -> int:

@@ -44,6 +44,11 @@ def checks_of(seed: int) -> Checks:
     return CHECKS[seed // 2 % len(CHECKS)]
 
 
+def asks_names(seed: int) -> bool:
+    """Tell whether a callout is asked about names, too: in one of two of its worlds."""
+    return seed // 8 % 2 == 1
+
+
 def told_at_once(seed: int) -> bool:
     """Tell whether a simulated issuer has nodes judge sessions when rules change: in one of two of its worlds."""
     return seed // 2 % 2 == 1

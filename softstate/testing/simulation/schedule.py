@@ -21,6 +21,7 @@ import trio
 
 from softstate.names import ALL
 from softstate.testing.oracle.oracle import Oracle
+from softstate.testing.simulation.callout import NAMES_ANSWER_S
 from softstate.testing.simulation.checked_run import check_scenario
 from softstate.testing.simulation.issuer import SimIssuer
 from softstate.testing.simulation.node import SimNode
@@ -32,6 +33,7 @@ from softstate.testing.simulation.random_permissions import (
     PERMISSION_KINDS,
     POLICY_KINDS,
     REVOCATION_KINDS,
+    asks_names,
     checks_of,
     told_at_once,
 )
@@ -129,9 +131,10 @@ def run_schedule(seed: int, schedule: Sequence[ScheduledFault], *, permissions: 
     folder = ExitStack()
     if permissions:
         checks = checks_of(seed)
-        rules_s, keys_s = KNOWN_S[checks]
+        names = checks == "callout" and asks_names(seed)
+        rules_s, keys_s = (NAMES_ANSWER_S, NAMES_ANSWER_S) if names else KNOWN_S[checks]
         bounds = replace(bounds, service_s=bounds.service_s + FETCH_S, rules_s=rules_s, keys_s=keys_s)
-        options = {"callout": True} if checks == "callout" else {"token_s": TOKEN_S}
+        options = {"callout": "names" if names else True} if checks == "callout" else {"token_s": TOKEN_S}
         if checks == "policy":
             options["policy_folder"] = Path(folder.enter_context(TemporaryDirectory()))
 

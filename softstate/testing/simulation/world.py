@@ -85,7 +85,7 @@ class World:
         record_messages: bool = False,
         capacity: Capacity | None = None,
         token_s: float | None = None,
-        callout: bool = False,
+        callout: bool | Literal["names"] = False,
         policy_folder: Path | None = None,
     ) -> None:
         self.seed = seed
@@ -97,7 +97,7 @@ class World:
         self.network = SimNetwork(self.seeds.random("network"), on_frame=on_frame)
         self.disk = SimDisk(self.seeds.random("disk"), self.trace.add, durability)
         self.issuer = self._issuer(token_s, policy_folder)
-        self.callout = SimCallout(self.network, self.trace) if callout else None
+        self.callout = SimCallout(self.network, self.trace, asks_names=callout == "names") if callout else None
         self._environment = Environment(
             self.seeds, self.trace, nursery, freezer, self.network, self.disk, self.issuer, self.callout
         )
@@ -264,8 +264,9 @@ def run_world(
     `options` are those of `World`: ``nodes``, ``config``, ``durability`` and ``sync_every_s`` (how often a disk that
     does not claim durability becomes durable all the same), ``sample_every_s``, ``record_messages``, ``capacity``:
     what each node can do (None: any amount of work, at once), and ``token_s``: for how long tokens are good (None:
-    nodes check no credentials), ``callout``: nodes ask one about tokens, or ``policy_folder``: an empty one, in which
-    all nodes have their policy file (tokens are signed, and keys fetched). The same seed and scenario give the same
+    nodes check no credentials), ``callout``: nodes ask one about tokens (``"names"``: and names),
+    or ``policy_folder``: an empty one, in which all nodes have their policy file (tokens are signed, and keys fetched).
+    The same seed and scenario give the same
     trace in every process, if the scenario draws random numbers from ``world.seeds`` only.
 
     Passes on errors of the scenario, a node or a client, and raises `ScenarioTimeout` after `limit_s` virtual seconds.
