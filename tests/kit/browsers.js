@@ -41,6 +41,8 @@ const commands = {
   goto: async ({ page, url }) => void (await pages[page].goto(url)),
   back: async ({ page }) => void (await pages[page].goBack()),
   front: ({ page }) => pages[page].bringToFront(),
+  size: ({ page, width, height }) => pages[page].setViewport({ width, height }),
+  press: ({ page, key }) => pages[page].keyboard.press(key),
   close: ({ page }) => pages[page].close(),
   async state({ page, state }) {
     const session = await pages[page].createCDPSession();

@@ -64,5 +64,8 @@ class Page:
         return self._browser.ask(do="evaluate", page=self._number, text=text, argument=argument)
 
     def act(self, what: str, **given: Any) -> None:
-        """Do something to the page: ``goto`` a url, ``back``, ``front``, ``close``, set its life cycle's ``state``."""
+        """Do something to the page: ``goto`` a url, ``back``, ``front``, ``close``, set its life cycle's ``state``.
+
+        Or set its ``size``, by `width` and `height`; or ``press`` a `key`.
+        """
         self._browser.ask(do=what, page=self._number, **given)

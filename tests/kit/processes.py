@@ -74,14 +74,15 @@ class Server:
     def url(self) -> str:
         return f"ws{'s' if 'tls_cert' in self.options else ''}://127.0.0.1:{self.port}"
 
-    def command(self) -> list[str]:
+    def command(self, *words: str) -> list[str]:
         flags = {"listen": f"127.0.0.1:{self.port}", "store": self.store, **self.options}
         named = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
-        return [sys.executable, "-m", "softstate", "serve", *named]
+        return [sys.executable, "-m", "softstate", "serve", *named, *words]
 
-    def start(self, **popen: Any) -> Self:
+    def start(self, *words: str, **popen: Any) -> Self:
+        """Start it, with further words on its command line."""
         self.process = subprocess.Popen(
-            self.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.directory,
+            self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.directory,
             env=environment(), **popen,
         )  # fmt: skip
         assert self.process.stdout is not None

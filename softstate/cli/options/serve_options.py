@@ -30,6 +30,8 @@ BASIC = frozenset(
         "role",
         "origin",
         "allow_host",
+        "ui",
+        "ui_node",
         "auth",
         "tls_cert",
         "tls_key",
@@ -111,6 +113,10 @@ class ServeOptions:
 
     allow_host: Annotated[tuple[str, ...], Parameter(help=_text("allow_host"), negative=(), show_default=False)] = ()
 
+    ui: Annotated[bool, Parameter(help=_text("ui"), negative=(), show_default=False)] = False
+
+    ui_node: Annotated[tuple[str, ...], Parameter(help=_text("ui_node"), negative=(), show_default=False)] = ()
+
     auth: Annotated[str, Parameter(help=_text("auth"), metavar="FILE", show_default=False)] = ""
 
     tls_cert: Annotated[str, Parameter(help=_text("tls_cert"), metavar="FILE", show_default=False)] = ""
@@ -158,6 +164,8 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
         role=options.role,
         origins=options.origin,
         allow_host=options.allow_host,
+        ui=options.ui,
+        ui_nodes=options.ui_node,
         auth=options.auth,
         auth_in_config=bool(options.auth) and options.auth == options.config,
         tls_cert=options.tls_cert,

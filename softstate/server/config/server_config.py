@@ -13,7 +13,7 @@ from softstate.addresses import UNIX_SCHEME
 from softstate.errors import ConfigError
 from softstate.model import READ_COST_MAX
 from softstate.server.config.bounds import above, at_least, between
-from softstate.server.config.hosts import allowed_host, allowed_origin
+from softstate.server.config.hosts import allowed_host, allowed_origin, origin_of
 from softstate.server.config.settings import set_by, settings_of
 from softstate.store.base import KEYS_MAX, PUBLISHERS_MAX
 from softstate.wire.value import VALUE_BYTES_MAX, VALUE_ITEMS_MAX
@@ -63,6 +63,14 @@ class ServerConfig:
         tuple[str, ...],
         "A name, beside addresses and localhost, by which this node may be called (the Host header, without its port);"
         " may be repeated. Any other gets 403, unless the policy gives nothing without a token.",
+    ] = ()
+    ui: Annotated[
+        bool, "Serve a page at /ui that shows nodes and topics; what it shows needs a token with the admin right."
+    ] = False
+    ui_nodes: Annotated[
+        tuple[str, ...],
+        set_by("ui_node"),
+        "Another node that the page shows, as http://HOST:PORT; may be repeated. It has to allow this node's --origin.",
     ] = ()
 
     tls_cert: Annotated[
@@ -322,8 +330,16 @@ class ServerConfig:
             raise ConfigError("tls_client_ca is of no use without --tls-cert, and --auth with a table [auth.mtls]")
         if self.tls_cert and self.host.startswith(UNIX_SCHEME):
             raise ConfigError("tls_cert is of no use on a Unix socket, which nobody can listen in on: leave it out")
+        if self.ui_nodes and not self.ui:
+            raise ConfigError("ui_node is of no use without --ui")
+        for node in self.ui_nodes:
+            if origin_of(node) is None:
+                raise ConfigError(f"ui_node must be such as http://127.0.0.1:8701, without a path, not {node!r}")
         spelt = replace(
-            self, origins=tuple(map(allowed_origin, self.origins)), allow_host=tuple(map(allowed_host, self.allow_host))
+            self,
+            origins=tuple(map(allowed_origin, self.origins)),
+            allow_host=tuple(map(allowed_host, self.allow_host)),
+            ui_nodes=tuple(map(allowed_origin, self.ui_nodes)),
         )
         return self if spelt == self else spelt
 

@@ -64,9 +64,9 @@ from softstate.server.http.topic_routes import (
     publish_batch,
     put_topic,
 )
-from softstate.server.http.web_routes import web_file
+from softstate.server.http.web_routes import page_file, web_file
 from softstate.server.http1 import Refused, Reply
-from softstate.web import WEB_PATHS
+from softstate.web import PAGE_PATHS, WEB_PATHS
 from softstate.wire.levels import LEVEL, LEVEL_HEADER
 
 Handler: TypeAlias = Callable[[HttpContext, Request], Awaitable[Reply]]
@@ -246,6 +246,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
     "/metrics": {"GET": Operation(about.METRICS, metrics, admin=True)},
     # A page may put a version behind the path of a script.
     **{path: {"GET": Operation(None, web_file, strict=False, public=True)} for path in WEB_PATHS},
+    **{path: {"GET": Operation(None, now=page_file, strict=False, public=True)} for path in PAGE_PATHS},
 }
 """Every route: its methods; of each the parameters, the body and the answers, with types and limits (P-HTTP-13).
 

@@ -52,6 +52,11 @@ def test_a_number_must_be_finite_and_exact(name: str) -> None:
         ({"ttl_ms": 86_400_001}, "ttl must be 1000 ms to 86400000 ms, not 86400001 ms"),
         ({"port": 65_536}, "listen: the port must be 0 to 65535, not 65536"),
         ({"pending_max": 0}, "pending_max must be above 0, not 0"),
+        ({"ui_nodes": ("http://b",)}, "ui_node is of no use without --ui"),
+        (
+            {"ui": True, "ui_nodes": ("b:1",)},
+            "ui_node must be such as http://127.0.0.1:8701, without a path, not 'b:1'",
+        ),
         ({"drain_s": -0.5}, "drain must be at least 0 s, not -0.5 s"),
         ({"tombstone_s": -1.0}, "tombstone_s must be at least 0, not -1.0"),
         ({"keys_max": 10**400}, f"keys_max must be at most {NUMBER_MAX}"),

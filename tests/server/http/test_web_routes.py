@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
 
 import pytest
 
-from softstate.web import WEB_PATHS, bundle
+from softstate.web import PAGE_PATHS, WEB_PATHS, bundle
 from tests.kit.fake_node import FakeNode
 from tests.kit.node_js import WEB
 
@@ -57,6 +59,23 @@ async def test_pages_of_an_allowed_origin_may_have_it_and_others_may_not() -> No
     allowed = await node.ask("GET", "/softstate.js", Origin=PAGE)
     assert (allowed.status, allowed["access-control-allow-origin"]) == (200, PAGE)
     assert (await node.ask("GET", "/softstate.js", Origin="http://bad.example")).status == 403
+
+
+async def test_the_page_is_served_to_anybody_by_a_node_that_was_told_to() -> None:
+    off = await FakeNode().ask("GET", "/ui")
+    said = json.loads(off.body)["message"]
+    assert (off.status, said) == (404, "this node serves no page: it was not started with --ui")
+    node = FakeNode(ui=True, ui_nodes=("http://b:1",))
+    for path in PAGE_PATHS:
+        answer = await node.ask("GET", path)
+        assert answer.status == 200
+        policy = "default-src 'self'; connect-src 'self' http://b:1; base-uri 'none'; form-action 'none'; "
+        assert answer["content-security-policy"].startswith(policy)
+    page = (await node.ask("GET", "/ui")).body.decode()
+    assert '<meta name="nodes" content="http://b:1" />' in page
+    assert not re.search(r"<style|style=|<script>|\son\w+=", page), "the policy of the page forbids it"
+    named = re.findall(r'(?:src|href)="(ui/[^"]+)"', page)
+    assert {f"/{name}" for name in named} <= set(PAGE_PATHS)
 
 
 async def test_a_page_may_put_a_version_behind_its_path() -> None:
