@@ -17,6 +17,7 @@ from bench.measure.options import Measuring
 from bench.models.command import ModelsPlan, show_models
 from bench.speed.auth.auth import auth
 from bench.speed.beats import beats
+from bench.speed.browser import browser
 from bench.speed.churn import churn
 from bench.speed.client import client
 from bench.speed.fanout import fanout
@@ -216,6 +217,21 @@ def leases_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - f
 def client_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure one client's first snapshot of up to a million topics, by stage of its CPU."""
     return measuring.show(client(measuring))
+
+
+@app.command(name="browser")
+def browser_command(
+    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    *,
+    npm: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    peers: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+) -> int:
+    """Measure the client for browsers in Node.js, beside centrifuge-js: bytes, CPU of a change, time after a kill.
+
+    :param npm: Folder in whose node_modules npm has installed centrifuge.
+    :param peers: Folder of the program centrifugo; else PATH is searched.
+    """
+    return measuring.show(browser(measuring, npm, peers))
 
 
 @app.command(name="polls")
