@@ -95,8 +95,9 @@ function tick() {
   const fresh = all.filter((known) => ageOf(known) <= STALE_S);
   part("clients-age").textContent = fresh.length ? `as of ${duration(Math.max(...fresh.map(ageOf)))} ago` : "no node answers";
   const told = all.length ? `${all.length - stale} of ${all.length} nodes answer` : "no node has answered yet";
-  const problem = [...nodes.problems.values()].find(Boolean);
-  part("summary").replaceChildren(told, ...(problem ? [make("span", { class: "problem" }, ` (${problem})`)] : []));
+  const [url, problem] = [...nodes.problems].find(([, text]) => text) ?? [];
+  const words = url && `; ${new URL(url).host}: ${problem}`;
+  part("summary").replaceChildren(told, ...(words ? [make("span", { class: "problem" }, words)] : []));
   topics?.tick();
 }
 
