@@ -22,6 +22,9 @@ NAMED = re.compile(r"(?:#|//) (\S+\.(?:js|toml|json|py))\n")
 """The first line of a block that is a file of this name."""
 
 
+COMMAND_S_MAX = 60.0
+
+
 class Block(NamedTuple):
     """A block of code, with the line of the page on which it begins."""
 
@@ -95,7 +98,7 @@ class Shell:
         else:
             done = subprocess.run(
                 ["sh", "-c", command], cwd=self.folder, env=self.environment, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, timeout=WAIT_S, check=False,
+                stderr=subprocess.STDOUT, text=True, timeout=COMMAND_S_MAX, check=False,
             )  # fmt: skip
             assert printed or done.returncode == 0, (command, done.stdout)
             found = done.stdout

@@ -28,6 +28,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell.close()
 
 
+@pytest.mark.timeout(280)  # twenty commands, on a machine that is busy
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_works(page: Path, shell: Shell) -> None:
     found = blocks(page.read_text(encoding="utf-8"))
@@ -67,7 +68,7 @@ def test_lines_are_not_too_long(page: Path) -> None:
 
 
 def numbers(text: str) -> set[str]:
-    return set(re.findall(r"\d+\.\d+", text))
+    return set(re.findall(r"\d+[.,]\d+", text))
 
 
 def test_what_is_compared_was_measured() -> None:
@@ -76,6 +77,19 @@ def test_what_is_compared_was_measured() -> None:
     told = numbers(section.partition("## Sources")[0])
     assert len(told) > 10
     assert told - numbers(measured) == set()
+
+
+def test_every_metric_exists() -> None:
+    named = set(re.findall(r"`softstate_(\w+?)(?:_total)?`", (FOLDER / "operations.md").read_text(encoding="utf-8")))
+    observed = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "softstate" / "server").rglob("*.py"))
+    assert len(named) > 10
+    assert [name for name in named if f'"{name}"' not in observed and f'"softstate_{name}"' not in observed] == []
+
+
+def test_sizes_were_measured() -> None:
+    section = (FOLDER / "operations.md").read_text(encoding="utf-8").partition("## Sizing")[2].partition("\nSo ")[0]
+    measured = numbers((ROOT / "bench" / "README.md").read_text(encoding="utf-8"))
+    assert numbers(section) - measured == set()
 
 
 def test_every_source_is_named_and_every_name_has_a_source() -> None:
