@@ -153,6 +153,7 @@ THOROUGH = frozenset(
         "tests/simulation/test_edge_cases.py::test_polls_from_memory_break_no_promise[polled_from_memory]",
         "tests/cli/commands/drill/test_processes.py::test_a_throw_away_installation_keeps_its_promises[link]",
         "tests/cli/commands/drill/test_processes.py::test_a_throw_away_installation_keeps_its_promises[client]",
+        "tests/cli/commands/drill/test_processes.py::test_a_throw_away_installation_keeps_its_promises[rolling-trio]",
         "tests/exhaustive/test_exhaustive.py::test_walks_at_random_converge",
         "tests/processes/test_crash.py::test_acknowledged_publishes_survive_kill_9_at_any_moment[2]",
         "tests/processes/test_crash.py::test_acknowledged_publishes_survive_kill_9_at_any_moment[3]",

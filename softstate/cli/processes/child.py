@@ -123,6 +123,12 @@ class NodeProcess:
         self._process.send_signal(signal.SIGKILL)
         await self._gone.wait()
 
+    async def drain(self) -> None:
+        """End the process with SIGTERM, which sends its clients elsewhere, and return when it is gone."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        await self._gone.wait()
+
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         command = softstate("serve", "--listen", f"127.0.0.1:{self.port}", *self._options)
         with self._log.open("ab") as log:

@@ -36,6 +36,7 @@ async def command(
     url: Annotated[tuple[str, ...], Parameter(negative=(), metavar="URL", show_default=False)] = (),
     token_file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     tls: Annotated[bool, Parameter(negative=())] = False,
+    nginx: Annotated[bool, Parameter(negative=())] = False,
     prefix: Annotated[str | None, Parameter(metavar="PREFIX", show_default="drill/RUN/")] = None,
     kill_command: Command = "",
     start_command: Command = "",
@@ -46,7 +47,8 @@ async def command(
     in health. Exit code 1 if a promise was broken.
 
     :param kill: server: kill -9 of the node that pushes; store: no process can read or write it; link: nothing passes
-        between clients and that node, in silence, and then a reset; client: one quarter of them stopped, one killed.
+        between clients and that node, in silence, and then a reset; client: one quarter of them stopped, one killed;
+        rolling: every node drained and started again, one after the other.
     :param clients: How many clients to run, in up to four processes.
     :param client: What the clients run under: trio, asyncio, or sync, which is softstate.sync, in threads.
     :param for_: How long to measure; after that it waits until all clients have settled.
@@ -54,12 +56,14 @@ async def command(
     :param url: A node of your own installation; may be repeated. Nothing is started then.
     :param token_file: With --url: file of a token that all clients present; it must allow to read and write the prefix.
     :param tls: Without --url: have the nodes speak TLS, by a certificate that is made for them with openssl.
+    :param nginx: With --kill rolling: put nginx before the throw-away nodes; clients know its URL alone.
     :param prefix: Where to publish; it must be empty, and is emptied afterwards.
-    :param kill_command: With --url: shell command that makes the server or the store fail.
+    :param kill_command: With --url: shell command that makes the server or the store fail; for rolling, one that
+        restarts all nodes, and returns when they are back.
     :param start_command: With --url: shell command that ends that; it is run in any case, also on Ctrl-C.
     """
     plan = Plan(kind=kill, clients=clients, for_s=for_, urls=url, prefix=fresh_prefix([prefix] if prefix else []),
-                kill_command=kill_command, start_command=start_command, tls=tls,
+                kill_command=kill_command, start_command=start_command, tls=tls, nginx=nginx,
                 runtime=client, token_file=token_file).check()  # fmt: skip
     return await interruptible(partial(_drill, plan, json=json))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import resource
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import trio
@@ -14,6 +15,7 @@ from softstate.cli.commands.drill.advised_times import AdvisedTimes, ask_times
 from softstate.cli.commands.drill.certificate import make_certificate, opener, trusting
 from softstate.cli.commands.drill.ledger import Fault, Ledger
 from softstate.cli.commands.drill.plan import Plan, token_of
+from softstate.cli.commands.drill.proxy import nginx
 from softstate.cli.commands.drill.publisher import Publisher, clean
 from softstate.cli.commands.drill.relay import Relay
 from softstate.cli.commands.drill.reports import WorkerPlan
@@ -57,9 +59,9 @@ class Drill:
         If cancelled, the fault is ended, every process is killed, and published topics are deleted, or named in `left`.
         """
         _raise_file_limit()
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery, AsyncExitStack() as processes:
             if not self._plan.own:
-                await self._start_nodes(nursery)
+                await self._start_nodes(nursery, processes)
             token, tls = token_of(self._plan.token_file), trusting(self._ca)
             async with connect(self._urls, name="softstate drill", tls=tls, token=token) as client:
                 await self._check_prefix(client)
@@ -101,23 +103,28 @@ class Drill:
 
     # Starting --------------------------------------------------------------------------------------------------------
 
-    async def _start_nodes(self, nursery: trio.Nursery) -> None:
-        """Start a node that pushes and one that answers polls only, on one store."""
+    async def _start_nodes(self, nursery: trio.Nursery, processes: AsyncExitStack) -> None:
+        """Start a node that pushes and one that answers polls only, on one store; both push if both are restarted."""
+        rolling = self._plan.kind == "rolling"
         store = f"sqlite:{self._folder / 'drill.db'}"
         secured: list[str] = []
         if self._plan.tls:
             pair = await make_certificate(self._folder)
             secured, self._ca = pair.options, str(pair.cert)
-        for role in ("all", "poll"):
+        for number, role in enumerate(("all", "all" if rolling else "poll")):
             options = ["--store", store, "--role", role, *secured, *_times(self._plan.clients)]
-            log = self._folder / f"{role}.log"
+            log = self._folder / f"node-{number}.log"
             self._nodes.append(NodeProcess(nursery, free_port(), options, log, tls=self._plan.tls))
         async with trio.open_nursery() as starting:
             for node in self._nodes:
                 starting.start_soon(node.start)
         self._urls = tuple(node.url for node in self._nodes)
         how = ", with TLS" if self._plan.tls else ""
-        self._say(f"started a node that pushes and one that only answers polls, on one SQLite file{how}")
+        if self._plan.nginx:
+            proxy = await processes.enter_async_context(nginx(self._folder, [node.port for node in self._nodes]))
+            self._urls, how = (proxy,), ", behind nginx"
+        which = "two nodes" if rolling else "a node that pushes and one that only answers polls"
+        self._say(f"started {which}, on one SQLite file{how}")
 
     async def _start_relays(self, nursery: trio.Nursery) -> dict[str, int]:
         """Put a relay before each node given, or, in a throw-away installation, before the node that pushes."""
@@ -141,7 +148,7 @@ class Drill:
             worker = WorkerProcess(nursery, plan_of_worker, self._ledger.take, self._folder / f"worker-{number}.log")
             self._workers.append(worker)
             await worker.start()
-        if not await self._until(lambda: self._live() == plan.clients, READY_S_MAX):
+        if not await self._all_live():
             raise Failure(f"only {self._live()} of {plan.clients} clients were live in {READY_S_MAX:g} s", UNAVAILABLE)
         how = "softstate.sync" if plan.runtime == "sync" else plan.runtime
         self._say(f"{plan.clients} clients of {how} are live, in {len(self._workers)} processes")
@@ -158,7 +165,7 @@ class Drill:
         if plan.kind == "client":
             return Fault(touched=frozenset(self._workers[0].clients + self._workers[-1].clients))
         all_clients = frozenset(range(plan.clients))
-        reachable = not plan.own and plan.kind in ("server", "link")
+        reachable = plan.kind == "rolling" or (not plan.own and plan.kind in ("server", "link"))
         return Fault(touched=all_clients, reachable=reachable)
 
     def _breaking(self) -> faults.Breaking:
@@ -168,6 +175,10 @@ class Drill:
                 return faults.links_stalled(self._relays)
             case "client":
                 return faults.clients_hit(self._workers[0], self._workers[-1], self._ledger)
+            case "rolling" if plan.own:
+                return faults.restarted_by(plan.kill_command)
+            case "rolling":
+                return faults.nodes_restarted(self._nodes, self._all_live)
             case "server" | "store" if plan.own:
                 return faults.commanded(plan.kill_command, plan.start_command)
             case "server":
@@ -193,6 +204,10 @@ class Drill:
         touched = [self._ledger.followers[client] for client in self._ledger.fault.touched]
         recovered = all(max(follower.fresh_s, follower.live_s) < math.inf for follower in touched)
         return recovered and self._ledger.behind(stored) == 0
+
+    async def _all_live(self) -> bool:
+        """Wait until every client is live, within `READY_S_MAX`."""
+        return await self._until(lambda: self._live() == self._plan.clients, READY_S_MAX)
 
     def _live(self) -> int:
         return sum(follower.mode == "live" for follower in self._ledger.followers)

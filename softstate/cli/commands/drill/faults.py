@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +21,9 @@ from softstate.cli.processes.child import NodeProcess
 
 COMMAND_S_MAX = 60.0
 """Longest run of ``--kill-command`` and of ``--start-command``."""
+
+RESTART_S_MAX = 1_800.0
+"""Longest run of a ``--kill-command`` that restarts all nodes, one after the other."""
 
 Breaking: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -44,6 +47,36 @@ def node_killed(node: NodeProcess) -> Breaking:
         await node.kill()
         yield
         await node.start()
+
+    return breaking
+
+
+def nodes_restarted(nodes: Sequence[NodeProcess], settled: Callable[[], Awaitable[object]]) -> Breaking:
+    """Restart two nodes in order, as for an upgrade: the first at the begin, the other once `settled` returns."""
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[None]:
+        first, second = nodes
+        await _restart(first)
+        yield
+        await settled()
+        await _restart(second)
+
+    return breaking
+
+
+async def _restart(node: NodeProcess) -> None:
+    await node.drain()
+    await node.start()
+
+
+def restarted_by(command: str) -> Breaking:
+    """Run the user's command that restarts all nodes, and returns when they are back."""
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[None]:
+        await _run("--kill-command", command, RESTART_S_MAX)
+        yield
 
     return breaking
 
@@ -101,9 +134,9 @@ def commanded(kill_command: str, start_command: str) -> Breaking:
     return breaking
 
 
-async def _run(flag: str, command: str) -> None:
+async def _run(flag: str, command: str, limit_s: float = COMMAND_S_MAX) -> None:
     """Run a command line in a shell. It may leave processes behind, so its output goes nowhere."""
-    with trio.move_on_after(COMMAND_S_MAX):
+    with trio.move_on_after(limit_s):
         done = await trio.run_process(
             ["/bin/sh", "-c", command],
             stdin=subprocess.DEVNULL,
@@ -114,4 +147,4 @@ async def _run(flag: str, command: str) -> None:
         if done.returncode:
             raise Failure(f"{flag} ended with exit code {done.returncode}: {command}", UNAVAILABLE)
         return
-    raise Failure(f"{flag} took longer than {COMMAND_S_MAX:g} s: {command}", UNAVAILABLE)
+    raise Failure(f"{flag} took longer than {limit_s:g} s: {command}", UNAVAILABLE)

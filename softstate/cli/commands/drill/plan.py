@@ -17,8 +17,9 @@ from softstate.names import check_prefix
 if TYPE_CHECKING:
     from softstate.client.tokens import TokenProvider
 
-Kind: TypeAlias = Literal["server", "store", "link", "client"]
-"""The part that fails: the pushing node, the store, the link between clients and node, or some of the clients."""
+Kind: TypeAlias = Literal["server", "store", "link", "client", "rolling"]
+"""The part that fails: the pushing node, the store, the link between clients and node, some of the clients; or each
+node in its turn, in order, as for an upgrade."""
 
 Runtime: TypeAlias = Literal["trio", "asyncio", "sync"]
 """The loop that runs the clients, or the threads of `softstate.sync`."""
@@ -50,6 +51,9 @@ DELIVERIES_PER_S = 1_500.0
 """Changes that all clients together apply a second: below what the clients themselves can take."""
 
 TOPIC_EVERY_S_MIN = 0.2
+BETWEEN_S_MIN = 2.0
+"""Least time between the restarts of two nodes: a proxy may pass over one that is back for a second."""
+
 SERVER_DOWN_S = 2.0
 """A killed server stays away so long, or a third of the drill if that is less. Any other fault lasts that third."""
 
@@ -68,6 +72,8 @@ class Plan:
     tls: bool = False
     """Whether throw-away nodes speak TLS."""
     runtime: Runtime = "trio"
+    nginx: bool = False
+    """Whether clients reach throw-away nodes through nginx alone."""
     token_file: Path | None = None
     """The file of the token that all clients present to an installation of the user's."""
 
@@ -77,19 +83,26 @@ class Plan:
         return bool(self.urls)
 
     @property
+    def urls_known(self) -> int:
+        """Number of URLs that clients know."""
+        return len(self.urls) or (1 if self.nginx else 2)
+
+    @property
     def healthy_s(self) -> float:
         """Time to measure before the fault."""
         return self.for_s / 3
 
     @property
     def down_s(self) -> float:
-        """Duration of the fault."""
+        """Duration of the fault; of the kind `rolling`, time between the restarts."""
+        if self.kind == "rolling":
+            return max(BETWEEN_S_MIN, self.for_s / 3)
         return min(SERVER_DOWN_S, self.for_s / 3) if self.kind == "server" else self.for_s / 3
 
     @property
     def after_s(self) -> float:
         """Time to measure after the fault has ended."""
-        return self.for_s - self.healthy_s - self.down_s
+        return max(0.0, self.for_s - self.healthy_s - self.down_s)
 
     @property
     def topic_every_s(self) -> float:
@@ -130,6 +143,8 @@ class Plan:
             raise ConfigError("--prefix must not be '/': what is published below it is deleted afterwards")
         if self.tls and self.own:
             raise ConfigError("--tls is for throw-away nodes: with --url, a URL that begins with wss:// says it")
+        if self.nginx and (self.kind != "rolling" or self.own or self.tls):
+            raise ConfigError("--nginx is for --kill rolling of throw-away nodes without --tls")
         if self.token_file is not None:
             if not self.own:
                 raise ConfigError("--token-file is for an installation of your own: name its nodes with --url")
@@ -139,13 +154,17 @@ class Plan:
 
     def _check_commands(self) -> None:
         given = [name for name in ("kill_command", "start_command") if getattr(self, name)]
-        needed = self.own and self.kind in ("server", "store")
         flags = {"kill_command": "--kill-command", "start_command": "--start-command"}
+        if self.kind == "rolling":
+            del flags["start_command"]
+            if self.start_command:
+                raise ConfigError("--start-command is not for --kill rolling: --kill-command restarts all nodes")
+        needed = self.own and self.kind in ("server", "store", "rolling")
         if needed and len(given) < len(flags):
             missing = " and ".join(flag for name, flag in flags.items() if name not in given)
             raise ConfigError(f"--kill {self.kind} with --url needs {missing}: only you know how to do that there")
         if given and not needed:
-            raise ConfigError(f"{flags[given[0]]} is for --kill server or --kill store with --url")
+            raise ConfigError(f"{flags[given[0]]} is for --kill server, store or rolling with --url")
 
 
 def token_of(token_file: Path | None) -> str | TokenProvider | None:

@@ -12,6 +12,9 @@ from softstate.cli.commands.drill.advised_times import AdvisedTimes
 from softstate.cli.commands.drill.ledger import Ledger
 from softstate.cli.commands.drill.plan import Plan
 
+HERD_PER_S_MIN = 50.0
+"""Fewer attempts to connect in a second are no herd: a node answers ten times as many (`handshakes_per_s`)."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -61,6 +64,8 @@ class Figures:
     too_young: int
     over_bound: int
     connect_peak_per_s: int
+    connect_per_s_max: float
+    """Most attempts a second that are no herd; infinite where nodes were not restarted one after the other."""
     poll_peak_per_s: int
     went_back: int
     phantoms: int
@@ -128,6 +133,7 @@ def judge(plan: Plan, ledger: Ledger, times: AdvisedTimes, published: int, store
         too_young=ledger.too_young,
         over_bound=ledger.over_bound,
         connect_peak_per_s=max(ledger.connects.values(), default=0),
+        connect_per_s_max=_attempts_max(len(touched), plan.urls_known, times) if plan.kind == "rolling" else math.inf,
         poll_peak_per_s=max(ledger.polls.values(), default=0),
         went_back=ledger.went_back,
         phantoms=ledger.phantoms() if published == ledger.acknowledged else 0,
@@ -139,7 +145,7 @@ def judge(plan: Plan, ledger: Ledger, times: AdvisedTimes, published: int, store
 
 def broken(figures: Figures) -> list[str]:
     """Name the promises that the figures show to be broken, by their ids in the README."""
-    spread = figures.caught_up
+    spread, peak = figures.caught_up, figures.connect_peak_per_s
     checks = {
         f"S1: versions went back {figures.went_back} times": figures.went_back == 0,
         f"S2: {figures.phantoms} changes were pushed that were never published": figures.phantoms == 0,
@@ -149,11 +155,19 @@ def broken(figures: Figures) -> list[str]:
         f"B: {figures.over_bound} ages were above the bound": figures.over_bound == 0,
         f"L: the last client caught up after {_text(spread.max_s)}": spread.max_s <= figures.converge_s_max,
         f"L: {figures.behind} clients differ from the store in the end": figures.behind == 0,
+        f"no herd: {peak} connection attempts in a second, {figures.connect_per_s_max:.0f} at most": (
+            peak <= figures.connect_per_s_max
+        ),
         "some client never saw a fresh value": math.isfinite(figures.fresh.max_s),
         "some client was never live again": math.isfinite(figures.live.max_s),
         "nothing was checked": figures.acknowledged > 0 and figures.samples > 0,
     }
     return [text for text, kept in checks.items() if not kept]
+
+
+def _attempts_max(clients: int, urls: int, times: AdvisedTimes) -> float:
+    """Return how many attempts to connect in one second are no herd: of clients that are spread, each URL and one."""
+    return max(HERD_PER_S_MIN, clients * (urls + 1) / max(1.0, times.recover_spread_s))
 
 
 def percentile(ordered: Sequence[float], per_cent: float) -> float:

@@ -13,7 +13,7 @@ from softstate.cli.commands.drill.advised_times import AdvisedTimes
 from softstate.cli.commands.drill.ledger import Fault, Ledger
 from softstate.cli.commands.drill.plan import Plan
 from softstate.cli.commands.drill.reports import Applied, Sample, Tick
-from softstate.cli.commands.drill.verdict import Figures, Spread, broken, judge, percentile
+from softstate.cli.commands.drill.verdict import HERD_PER_S_MIN, Figures, Spread, broken, judge, percentile
 
 TERMS = AdvisedTimes(
     ttl_s=3.0, renew_s=1.0, timeout_s=1.0, poll_every_s=0.5, poll_spread_s=0.1, recover_spread_s=0.1,
@@ -229,6 +229,7 @@ def test_a_drill_without_a_broken_promise_is_ok(ledger: Ledger) -> None:
         ({"caught_up": Spread(1.0, 1.0, CONVERGE_S_MAX + 0.1)}, "L"),
         ({"caught_up": Spread(1.0, 1.0, math.inf)}, "L"),
         ({"behind": 1}, "L"),
+        ({"connect_per_s_max": 1.9}, "no herd"),
         ({"fresh": Spread(1.0, 1.0, math.inf)}, "some client never saw a fresh value"),
         ({"live": Spread(1.0, 1.0, math.inf)}, "some client was never live again"),
         ({"samples": 0}, "nothing was checked"),
@@ -238,6 +239,18 @@ def test_a_drill_without_a_broken_promise_is_ok(ledger: Ledger) -> None:
 def test_each_broken_promise_is_named(ledger: Ledger, wrong: dict[str, Any], named: str) -> None:
     found = broken(dataclasses.replace(healthy_drill(ledger), **wrong))
     assert [text.partition(":")[0] for text in found] == [named]
+
+
+def test_a_herd_is_more_than_three_attempts_of_each_client_within_the_spread(ledger: Ledger) -> None:
+    healthy_drill(ledger)
+    rolling = dataclasses.replace(PLAN, kind="rolling")
+    for clients, spread_s, limit in ((2, 0.1, HERD_PER_S_MIN), (100, 0.1, 300.0), (100, 4.0, 75.0)):
+        ledger.fault.touched = [client % 2 for client in range(clients)]
+        ledger.connects[1] = 76
+        times = dataclasses.replace(TERMS, recover_spread_s=spread_s, recover_cap_s=4.0)
+        figures = judge(rolling, ledger, times, published=6, stored={0: 4, 1: 5, 2: 6})
+        assert figures.connect_per_s_max == limit
+        assert [text[:7] for text in figures.broken] == ([] if limit > 75 else ["no herd"])
 
 
 def test_what_never_happened_is_null_in_json_and_told_to_people(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from softstate.cli.commands.drill import publisher
 from softstate.cli.commands.drill.plan import TOPICS
 from softstate.cli.exit_codes import leaf
 from softstate.cli.processes.child import Lines, NodeProcess, child, free_port, softstate
+from tests.kit.engines import missing
 from tests.kit.processes import WAIT_S
 from tests.kit.static_tokens import CI, ROOT, static
 
@@ -27,10 +29,21 @@ async def drilled(*words: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "runtime"), [("server", "asyncio"), ("store", "trio"), ("link", "sync"), ("client", "trio")]
+    ("kind", "runtime"),
+    [
+        ("server", "asyncio"),
+        ("store", "trio"),
+        ("link", "sync"),
+        ("client", "trio"),
+        ("rolling", "trio"),
+        ("rolling --nginx", "trio"),
+    ],
 )
 async def test_a_throw_away_installation_keeps_its_promises(kind: str, runtime: str) -> None:
-    words = ("--clients", "5", "--for", "1500ms", "--kill", kind, "--client", runtime, "--json")
+    if "nginx" in kind and shutil.which("nginx") is None:
+        missing("nginx is not installed: .dev/engines installs it")
+    kind, *more = kind.split()
+    words = ("--clients", "5", "--for", "1500ms", "--kill", kind, *more, "--client", runtime, "--json")
     code, out, err = await drilled(*words)
     assert (code, err) == (0, ""), out
     report = json.loads(out)
@@ -54,12 +67,14 @@ async def test_nodes_with_tls_keep_their_promises_too(kind: str, runtime: str) -
     assert "every promise was kept" in out
 
 
-async def test_without_openssl_a_drill_over_tls_says_what_it_needs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("words", "program"), [("--tls", "openssl"), ("--kill rolling --nginx", "nginx")])
+async def test_a_drill_says_which_program_it_needs(tmp_path: Path, words: str, program: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
-        code, out, err = await drilled("--tls", "--clients", "4", "--for", "1500ms")
+        code, out, err = await drilled(*words.split(), "--clients", "4", "--for", "1500ms", "--json")
     assert (code, out) == (2, "")
-    assert err.startswith("softstate: --tls needs the program openssl")
+    assert f"needs the program {program}" in err
+    assert err.count("\n") == 1
 
 
 async def test_an_own_installation_is_drilled_and_left_as_it_was(
