@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from softstate.cli.commands.drill.faults import commanded, inject
+from softstate.cli.commands.drill.faults import commanded, inject, restarted_by
 from softstate.cli.commands.drill.ledger import Ledger
 from softstate.cli.commands.drill.locking import locked
 from softstate.cli.commands.drill.relay import Relay
@@ -111,3 +111,5 @@ async def test_a_command_that_fails_is_named_and_its_exit_code_told(tmp_path: Pa
     assert started.exists()
     with pytest.raises(Failure, match="--start-command ended with exit code 4"):
         await inject(commanded("true", "exit 4"), 0.0, ledger)
+    with pytest.raises(Failure, match="--kill-command ended with exit code 5"):
+        await inject(restarted_by("exit 5"), 0.0, ledger)
