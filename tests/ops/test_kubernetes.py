@@ -17,6 +17,7 @@ from softstate.auth.policy_file import read_policy
 from softstate.cli import build
 from softstate.cli.options.serve_options import config_of
 from softstate.cli.processes.node_process import END_S_EXTRA
+from softstate.client.url import parse_url
 from softstate.server.config import ServerConfig
 from softstate.server.config.server_config import FILE_KEYS
 from softstate.server.http.routes import ROUTES
@@ -88,6 +89,9 @@ def test_every_command_is_one_and_its_node_is_configured_as_it_says(name: str, t
             assert words[2:] == [store], "it makes the store that nodes open"
         else:
             assert arguments["kill"] == "link", "it has no right to do more"
+            (url,) = map(parse_url, arguments["url"])
+            service = one(name, "Service")
+            assert (url.host, url.port) == (service["metadata"]["name"], service["spec"]["ports"][0]["port"])
     assert told[0] == "serve --config"
 
 

