@@ -82,7 +82,8 @@ def _gate(
     return NodeGate(
         authority, now, wall,
         hashed=config.log_subjects == "hashed", limits=limits, limit_anonymous=config.limit_anonymous,
-        auth_failures_per_s=config.auth_failures_per_s, ask_address=bool(config.connections_per_address_max),
+        auth_failures_per_s=config.auth_failures_per_s,
+        ask_address=bool(config.connections_per_address_max) or config.log_sessions,
         jitter=jitter,
     )  # fmt: skip
 

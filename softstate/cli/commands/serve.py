@@ -11,7 +11,8 @@ from softstate.cli import exit_codes
 from softstate.cli.options.layers import layer
 from softstate.cli.options.serve_options import Advanced, ServeOptions, config_of
 from softstate.cli.options.store_urls import check_file_of, plain, shown
-from softstate.cli.processes.node_process import configure_logging, run_node
+from softstate.cli.processes.node_log import configure_logging
+from softstate.cli.processes.node_process import run_node
 from softstate.cli.processes.service_manager import service_manager
 from softstate.cli.terminal.announcement import announce
 from softstate.store import check_url
@@ -62,7 +63,7 @@ async def serve(
     configure_logging(options.log_format, verbose=options.verbose)
     manager = service_manager(os.environ)
     if options.workers == 1:
-        return await run_node(config, announce, manager=manager)
+        return await run_node(config, announce, log_format=options.log_format, manager=manager)
     from softstate.cli.processes.workers import supervise  # noqa: PLC0415 - one node does without it
 
     return await supervise(config, options.workers, options.log_format, verbose=options.verbose, manager=manager)

@@ -145,7 +145,7 @@ class ServeOptions:
     """Format of log lines on stderr."""
 
     verbose: Annotated[bool, Parameter(negative=(), show_default=False)] = False
-    """Log every connection too."""
+    """Log every session too, and what is of use when something is looked for."""
 
 
 def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
@@ -154,6 +154,7 @@ def config_of(options: ServeOptions, advanced: Advanced) -> ServerConfig:
     _check_reach(options, host)
     _check_workers(options)
     limits = {item.name: getattr(advanced, item.name) for item in fields(advanced)}
+    limits["log_sessions"] |= options.verbose
     return ServerConfig(
         host=host,
         port=port,

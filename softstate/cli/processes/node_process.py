@@ -1,32 +1,28 @@
-"""One node in this process, from before it listens to the end of its drain: signals and logging."""
+"""One node in this process, from before it listens to the end of its drain: signals, and limits of its end."""
 
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, cast
+from typing import TYPE_CHECKING
 
 import trio
 
 from softstate.cli import exit_codes
+from softstate.cli.processes.node_log import LogFormat, log_start
 from softstate.cli.processes.service_manager import NOBODY, ServiceManager
 from softstate.cli.terminal.announcement import status_of
-from softstate.cli.terminal.streams import takes_colours
 from softstate.server.config import ServerConfig
 
 if TYPE_CHECKING:
     from softstate.server import Node
     from softstate.server.siblings import Siblings
-
-LogFormat: TypeAlias = Literal["console", "json"]
 
 COLLECTIONS_PER_FULL_ONE = 1_000
 """Collections of younger objects before a full one; Python's default is 10.
@@ -60,6 +56,7 @@ async def run_node(
     *,
     shared: bool = False,
     siblings: Siblings | None = None,
+    log_format: LogFormat = "console",
     drain_after: Callable[[], Awaitable[None]] = trio.sleep_forever,
     manager: ServiceManager = NOBODY,
 ) -> int:
@@ -67,10 +64,11 @@ async def run_node(
 
     `shared` and `siblings` are as in `softstate.server.serve`, whose errors this raises. The node also drains when
     `drain_after` returns. A store call that does not return keeps the process for `END_S_EXTRA` longer; then this ends
-    it, with the same exit code. `manager` is told when the node listens and when it drains.
+    it, with the same exit code. `manager` is told when the node listens, which is a line of a log
+    in JSON, too, and when it drains.
     """
     tune_interpreter()
-    run = _Run(config, announce, shared, siblings, manager)
+    run = _Run(config, announce, shared, siblings, log_format, manager)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
             async with trio.open_nursery() as nursery:
@@ -99,6 +97,7 @@ class _Run:
     announce: Callable[[Node], Awaitable[None]]
     shared: bool
     siblings: Siblings | None
+    log_format: LogFormat
     manager: ServiceManager
     node: Node | None = None
     aborted: bool = False
@@ -122,6 +121,8 @@ class _Run:
             )
             everything.start_soon(self._limit_failing, self.node.bulkhead.wait_fatal)
             await self.announce(self.node)
+            if self.log_format == "json":
+                log_start(self.node)
             self.manager.ready(status_of(self.node))
         everything.cancel_scope.cancel()
 
@@ -177,42 +178,3 @@ class _Run:
             structlog.get_logger("softstate.process").error("process ends", because=because, exit_code=self.code)
         finally:
             os._exit(self.code)
-
-
-class _Lossy:
-    """A stream that drops what cannot be written: a log on a full disk, or without a reader, must not end a node."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write, if it can be written."""
-        with suppress(OSError):
-            return self._stream.write(text)
-        return 0
-
-    def flush(self) -> None:
-        """Flush, if it can be flushed."""
-        with suppress(OSError):
-            self._stream.flush()
-
-
-def configure_logging(log_format: LogFormat, *, verbose: bool) -> None:
-    """Send structlog's lines to stderr, for people or for machines."""
-    import structlog  # noqa: PLC0415 - 50 ms that --check and --help do without
-
-    colours = takes_colours(sys.stderr)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer()
-            if log_format == "json"
-            else structlog.dev.ConsoleRenderer(colors=colours),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
-        cache_logger_on_first_use=True,
-    )

@@ -18,7 +18,8 @@ import msgspec
 import trio
 
 from softstate.cli.exit_codes import INTERRUPTED, exit_code_of, leaf
-from softstate.cli.processes.node_process import LogFormat, configure_logging, run_node
+from softstate.cli.processes.node_log import LogFormat, configure_logging
+from softstate.cli.processes.node_process import run_node
 from softstate.cli.terminal.streams import guard_streams
 from softstate.errors import SoftstateError
 from softstate.server.config import ServerConfig
@@ -99,7 +100,14 @@ async def _work(settings: WorkerSettings) -> int:
     from softstate.server.siblings import Siblings  # noqa: PLC0415 - as above
 
     siblings = Siblings(settings.family, settings.worker, settings.workers)
-    return await run_node(settings.config, _announce, shared=True, siblings=siblings, drain_after=_stdin_ended)
+    return await run_node(
+        settings.config,
+        _announce,
+        shared=True,
+        siblings=siblings,
+        log_format=settings.log_format,
+        drain_after=_stdin_ended,
+    )
 
 
 async def _stdin_ended() -> None:

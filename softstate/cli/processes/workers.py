@@ -27,7 +27,7 @@ import trio
 from softstate.cli import exit_codes
 from softstate.cli.exit_codes import Failure
 from softstate.cli.processes.child import START_S_MAX, Lines, child
-from softstate.cli.processes.node_process import LogFormat
+from softstate.cli.processes.node_log import LogFormat
 from softstate.cli.processes.service_manager import NOBODY, ServiceManager
 from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of
 from softstate.cli.terminal.announcement import announcement, tell_reach, urls_of, warn

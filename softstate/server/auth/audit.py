@@ -63,7 +63,7 @@ class Audit:
 
     def denied(self, identity: Identity, action: Action, names: Sequence[str], peer: str = "") -> None:
         """Tell that a principal at the address `peer` was denied these names, of which the first is shown."""
-        who = self._shown(identity)
+        who = self.shown(identity)
         left_out = self._due(f"denied {who}", of_many=True)
         if left_out is not None:
             fields = {"who": who, "peer": peer or None, "action": action, "name": names[0], "names": len(names)}
@@ -74,7 +74,7 @@ class Audit:
         if identity is None:
             who = address or None
         else:
-            who = address or "anyone" if identity.is_anonymous else self._shown(identity)
+            who = address or "anyone" if identity.is_anonymous else self.shown(identity)
         left_out = self._due(f"limit {limit} {who}", of_many=True)
         if left_out is not None:
             log.info("limit hit", limit=limit, who=who, **self._told(left_out))
@@ -85,7 +85,8 @@ class Audit:
         if left_out is not None:
             log.info(f"TLS {what}", because=because, peer=peer or None, **self._told(left_out))
 
-    def _shown(self, identity: Identity) -> str:
+    def shown(self, identity: Identity) -> str:
+        """Return how a principal is named in the log."""
         if identity.is_anonymous:
             return "anyone"
         return identity.digest if self._hashed else f"{identity.subject} of {identity.issuer}"

@@ -233,6 +233,10 @@ class NodeGate:
         self.refusals[error.why or "unknown"] += 1
         self._audit.refused(error, token if isinstance(token, str) else None, address)
 
+    def shown(self, identity: Identity) -> str:
+        """Return how a principal is named in the log."""
+        return self._audit.shown(identity)
+
     def note_tls_failed(self, what: str, because: str, peer: str) -> None:
         """Tell the audit log that TLS has ended a connection."""
         self._audit.tls_failed(what, because, address_of(peer))

@@ -97,6 +97,13 @@ class ServerConfig:
     log_subjects: Annotated[
         LogSubjects, "How the audit log names principals: `plain`, or `hashed` by the digest that revocations use."
     ] = "plain"
+    access_log: Annotated[
+        bool, "Log each answer over HTTP: method, path, status, time, address, principal, X-Request-Id and trace."
+    ] = False
+    log_sessions: Annotated[
+        bool,
+        "Log each session: its address, name, principal and codec, and its end with the reason; so does --verbose.",
+    ] = False
     reauth_s: Annotated[
         float, above(0), "Time for which a session may be silent after its credentials were revoked, to fetch others."
     ] = 30

@@ -37,7 +37,8 @@ class Request:
     `peer` names the other end of its connection, which has presented `certificate` in the handshake of TLS; `address`
     is its client's (`softstate.server.http.forwarded`), empty if nothing asks for it. `identity` is whose it is, and
     `arrived` when that was found out, by the node's clock. `known` is the identity that its token made when its
-    connection presented it before, None for one that has to be asked for.
+    connection presented it before, None for one that has to be asked for. `began` is when it was looked at, by Trio's
+    clock, if there is an access log.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Request:
     arrived: float = 0.0
     address: str = ""
     known: Identity | None = None
+    began: float = 0.0
 
     @classmethod
     def of(

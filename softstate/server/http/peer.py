@@ -27,6 +27,7 @@ from softstate.server.edge.admission import Kind
 from softstate.server.edge.wire import Wire
 from softstate.server.events.request import StreamRequest
 from softstate.server.fanout.turns import FREE_BYTES
+from softstate.server.http.access_log import note_answer
 from softstate.server.http.arguments import read_query
 from softstate.server.http.channel import HttpChannel, Step
 from softstate.server.http.context import HttpContext
@@ -234,6 +235,8 @@ class HttpPeer(HttpChannel):
         """Take a request; if an equal one came right before, so may be whose that was, and from which address."""
         gate, conversation = self._context.gate, self._conversation
         request = Request.of(head, conversation.credentials, self._name, self._wire.certificate)
+        if self._context.config.access_log:
+            request.began = trio.current_time()
         known = self._known if conversation.repeated else None
         if known is not None and known[0].generation == gate.generation:
             request.known, request.address = known
@@ -332,9 +335,14 @@ class HttpPeer(HttpChannel):
         self._reply(reply, close=request is None or self._context.services.draining)
 
     def _note_reply(self, request: Request | None, status: int) -> None:
-        self._context.replies[route_name(request.path) if request is not None else "none", status] += 1
+        self._count(request, status)
         self._request = self._operation = self._origin = self._since = None
         self._greeted()
+
+    def _count(self, request: Request | None, status: int) -> None:
+        self._context.replies[route_name(request.path) if request is not None else "none", status] += 1
+        if request is not None and self._context.config.access_log:
+            note_answer(self._context.gate, request, status)
 
     # Waiting to be admitted -----------------------------------------------------------------------------------------
 
@@ -438,7 +446,7 @@ class HttpPeer(HttpChannel):
         if error is not None:
             self._answer(later(context, request, error))
             return
-        context.replies[route_name(request.path), 200] += 1
+        self._count(request, 200)
         self._leave()
 
     # Handshakes -----------------------------------------------------------------------------------------------------
@@ -468,6 +476,8 @@ class HttpPeer(HttpChannel):
         handshake.behind = self._conversation.take_rest()
         # The next peer takes each wire for one that is read. It is not just now if much came behind the handshake.
         self._want_read(True)
+        if self._context.config.access_log and self._request is not None:
+            note_answer(self._context.gate, self._request, 101)
         self._context.upgrade(self._wire, handshake, self._name, self._worked_since)
         self._context.upgrades += 1
         # From here on the socket is another peer's, and nothing of HTTP is kept.

@@ -31,7 +31,8 @@ from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.measuring import after_effects, after_renewal, after_request
 from softstate.server.websocket.parts import Parts, Work
 from softstate.server.websocket.publishes import Publishes
-from softstate.server.websocket.shared_frames import send_ahead
+from softstate.server.websocket.session_log import note_end, note_welcome
+from softstate.server.websocket.shared_frames import replay, send_ahead
 from softstate.server.websocket.silence import end_silent, silence_s_max
 from softstate.session import (
     Close,
@@ -114,6 +115,7 @@ class Connection(Channel):
             self._measured.left(trio.current_time())
         self._parts.beats.drop(self)
         self._parts.reports.forget(self._report)
+        note_end(self._parts, self.machine, self._closing)
         self._over(self)
         self.machine.disconnected()
 
@@ -226,9 +228,9 @@ class Connection(Channel):
                 case Read() | ReadHead() | Turn() | Submit() | Inquire():
                     self._begin(outbox, effect)
                 case SendFirst() | SendAhead():
-                    self._send_ahead(outbox, effect)
+                    send_ahead(outbox, self.codec, effect)
                 case Replay(records):
-                    self._replay(outbox, records)
+                    replay(outbox, self.codec, records, self._encoded)
                 case SetBeat(every_ms) if self.outbox is not None:  # else it ended just now
                     self._parts.beats.set(self, every_ms)
                 case DropPending():
@@ -270,18 +272,12 @@ class Connection(Channel):
                 else:  # hello, whose subscribe may have been received already: one read for both
                     self._held = effect
 
-    def _replay(self, outbox: Outbox, records: Sequence[Record]) -> None:
-        for record in records:
-            outbox.notify(record.topic, self.codec.frame(self._encoded.get(id(record)) or self.codec.notify(record)))
-
-    def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
-        send_ahead(outbox, self.codec, effect)
-
     def _send(self, outbox: Outbox, message: messages.Message, records: Sequence[Record]) -> None:
         data = self.codec.frame(self.codec.encode(message, records, self._encoded))
         key = outbox.reply(data, droppable=isinstance(message, Renewed | Subscribed))
         if isinstance(message, messages.Welcome):
             outbox.anchor = key
+            note_welcome(self._parts, self.machine, self.codec, message)
 
     def _drop_waits(self) -> None:
         """Wait no longer for the store or a turn."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from softstate.model import Record
 from softstate.server.fanout.outbox import Outbox
 from softstate.session import SendAhead, SendFirst
 from softstate.wire import Codec, frame
@@ -19,6 +21,12 @@ def send_ahead(outbox: Outbox, codec: Codec, effect: SendFirst | SendAhead) -> N
         outbox.first(frame_for_all(codec, effect.message))
     else:
         outbox.ahead(frame(codec.encode(effect.message), text=codec.text))
+
+
+def replay(outbox: Outbox, codec: Codec, records: Sequence[Record], encoded: Mapping[int, bytes]) -> None:
+    """Queue records as pushes; some are encoded already, by their identity."""
+    for record in records:
+        outbox.notify(record.topic, codec.frame(encoded.get(id(record)) or codec.notify(record)))
 
 
 @lru_cache(FRAMES_KEPT)

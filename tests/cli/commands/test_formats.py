@@ -16,7 +16,7 @@ from softstate import errors
 from softstate.cli import COMMANDS, exit_codes, run
 from softstate.cli.commands.watch import Shown, _pretty, is_first_moment, json_line, plain_line
 from softstate.cli.options.durations import seconds_text
-from softstate.cli.processes.node_process import configure_logging
+from softstate.cli.processes.node_log import configure_logging
 from softstate.cli.terminal.values import json_text, value_of
 from softstate.client.machine.events import ModeChanged, NodeRefused, Reset, TopicsUnreadable
 from softstate.errors import Denied, Invalid

@@ -31,7 +31,8 @@ def test_all_objects_are_seldom_looked_through_and_the_lock_is_handed_over_soon(
 
 HANGING = """
 import sys, threading, trio
-from softstate.cli.processes.node_process import configure_logging, run_node
+from softstate.cli.processes.node_log import configure_logging
+from softstate.cli.processes.node_process import run_node
 from softstate.server.config import ServerConfig
 from softstate.store.base import Write
 from softstate.store.sqlite.engine import SqliteEngine
