@@ -38,6 +38,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/exhaustive": (),
     "tests/integration": (),
     "tests/ops": ("processes",),
+    "tests/ops/test_monitoring.py": ("fast",),
+    "tests/ops/test_promtool.py": ("engines", "processes"),
     "tests/processes": ("processes",),
     "tests/processes/test_permissions.py": ("processes", "slow"),
     "tests/simulation": (),

@@ -28,6 +28,7 @@ from softstate.server.observe.status import client_counts, lease_counts, outbox_
 from softstate.server.storage.access import StoreAccess
 from softstate.server.terms import CurrentTerms
 from softstate.server.websocket.beats import Beats
+from softstate.session.load_advice import POLL_LATE, renew_ms
 from softstate.store import Store
 from softstate.store.base import LASTING
 
@@ -122,7 +123,6 @@ class Numbers:
             "greeting": node.http.greeting,
             "streams": node.streams.count,
             "beats": node.beats.due,
-            "beat_ms": node.beats.shortest_ms,
             "accepting": int(node.pump.accepting),
             **node.store.gauges(),
             "store_durable": int(node.store.durability in LASTING),
@@ -149,6 +149,7 @@ class Numbers:
             "ttl_ms": node.config.ttl_ms,
             "handshakes_per_s": round(node.terms.handshakes.per_s, 1),
             "polls_per_s": round(node.terms.polls.per_s, 1),
+            "beat_ms": node.beats.shortest_ms,
             "polling": node.terms.expected_polls.count(trio.current_time()),
             "clients": client_counts(node.terms.reports, node.now()),
             **await store_counts(node.access.contents),
@@ -161,9 +162,10 @@ class Numbers:
     def metrics(self) -> bytes:
         """Write the counters in Prometheus's text format."""
         node = self._node
-        http, reports = node.http.statistics(), node.terms.reports
+        http, reports, config = node.http.statistics(), node.terms.reports, node.config
         numbers: dict[str, Number] = {
             **self.counts(),
+            "beat_seconds": node.beats.shortest_ms / 1000,
             "bytes_received": node.pump.traffic.received,
             "bytes_sent": node.pump.traffic.sent,
             "start_time_seconds": self._started_at,
@@ -177,6 +179,7 @@ class Numbers:
             "http_holds": http.holds,
             "upgrades": http.upgrades,
             "client_age_seconds": reports.sampled,
+            "client_age_bound_seconds": (renew_ms(config.ttl_ms) * POLL_LATE + config.timeout_ms) / 1000,
         }
         told_by_connections = {reason: node.repairs[reason] for reason in ("expired", "slow_consumer")}
         kind = node.store.name.partition(":")[0]

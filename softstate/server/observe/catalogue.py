@@ -102,7 +102,7 @@ METRICS: Mapping[str, Described] = {
     "greeting": Described("gauge", "Connections that were accepted, and have not got their first answer."),
     "accepting": Described("gauge", "Whether new connections are accepted, or left to the system's queue."),
     "beats": Described("counter", "Beats that were due to sessions."),
-    "beat_ms": Described("gauge", "Shortest time between two beats of a session."),
+    "beat_seconds": Described("gauge", "Shortest time between two beats of a session."),
     "unreadable": Described("gauge", "Topics met whose stored record is damaged, 100 at most: publish them again."),
     "polls_unchanged": Described(
         "counter", "Polls and subscribes that had nothing to learn, answered without the store."
@@ -132,6 +132,9 @@ METRICS: Mapping[str, Described] = {
     "worker_up": Described("gauge", "Whether a worker answered this scrape (with --workers).", ("worker",)),
     "client_age_seconds": Described(
         "histogram", "How old what clients know is, as they say: each client counts once every 5 s."
+    ),
+    "client_age_bound_seconds": Described(
+        "gauge", "Age that a client reaches at most, without beats, until it takes its node for silent."
     ),
     "client_mode": Described("gauge", "Clients by the mode that they say they are in.", ("mode",)),
 }
