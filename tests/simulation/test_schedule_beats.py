@@ -52,7 +52,7 @@ def test_k1_ages_hold_while_two_clocks_move_apart_for_ten_minutes(node: float, c
     world, oracle = run_checked(41, scenario, nodes=1, sample_every_s=0.25)
     assert oracle.wire.beats > 1_000
     assert 0.0 <= oracle.clients.margin_s < 1.0
-    assert _modes(world, "a") == ["syncing", "live"]
+    assert _modes(world, "a") in (["live"], ["syncing", "live"])  # by whether it was subscribed before the welcome
 
 
 def test_d1_beats_go_on_while_the_store_is_down_and_nobody_polls() -> None:
