@@ -18,8 +18,7 @@ sweeper, by each `release`, and by each `add`, which reaps as many as it adds, s
 reaped included, never exceeds the most that living leases have held. The hash of a name is kept with its group: no name
 is hashed when a lease leaves it.
 
-Sans-I/O: `now` is in seconds of one clock that never goes back. Names are valid already (`softstate.names`). Only for
-one thread.
+Sans-I/O: `now` is in seconds of one clock that never goes back. Names are valid (`softstate.names`). For one thread.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from operator import attrgetter
 
 from softstate.auth.identity import Identity
 from softstate.errors import NoLease, Overloaded, TooLarge
+from softstate.lease.history import History
 from softstate.lease.principals import FULL_RETRY_MS, Principals
 from softstate.lease.sink import Sink
 from softstate.lease.timer_wheel import VISITS_MAX, Wheel
@@ -69,7 +69,7 @@ class Lease:
     the node's own end, grace included, or `OVER` once the lease was released. `digest` is that of `names`, kept up with
     each change. `sink` is the connection, None while there is none. `identity` is whose it is: under its grant the
     names were judged last, and `until` is when its credentials end, beyond which no deadline goes. `principal` is the
-    digest of its principal, empty for an anonymous one. Two leases are never equal.
+    digest of its principal, empty for an anonymous one. Its connection writes `history`. No two leases are equal.
     """
 
     token: str = field(repr=False)
@@ -82,6 +82,7 @@ class Lease:
     identity: Identity | None = field(default=None, repr=False)
     until: float = math.inf
     principal: str = ""
+    history: History = field(default=(), repr=False)
 
     @property
     def count(self) -> int:

@@ -35,6 +35,7 @@ from softstate.server.edge.tls import TlsWire
 from softstate.server.edge.waits import waits_told
 from softstate.server.edge.wire import Wire
 from softstate.server.events.streams import Streams
+from softstate.server.explain import Explainer
 from softstate.server.fanout.hub import Hub
 from softstate.server.fanout.outbox import Outbox, OutboxBounds
 from softstate.server.fanout.turns import Turns
@@ -232,6 +233,11 @@ class Node:
     def store_name(self) -> str:
         """The name of the store for people; it holds no password."""
         return self.store.name
+
+    @property
+    def explainer(self) -> Explainer:
+        """Explanations for people."""
+        return Explainer(self.node_id, self._parts, self.sockets.keys())
 
     async def topic_count(self) -> int:
         """Count the topics that have a value."""

@@ -30,6 +30,16 @@ class PollWatch(Protocol):
         """Note that it failed, or that another page of it is still to be asked for."""
 
 
+class Explains(Protocol):
+    """Explains to people; see `softstate.server.explain.Explainer`."""
+
+    async def client(self, name: str) -> Any:
+        """Explain the sessions of a client, by the name that it has given itself."""
+
+    async def topic(self, topic: str) -> Any:
+        """Explain a topic. Raises `Invalid`, and the errors of a read."""
+
+
 class Services(Protocol):
     """One node, as its routes see it. `Node` implements it; tests of HTTP give the routes something simpler."""
 
@@ -86,6 +96,10 @@ class Services(Protocol):
         `wait_ms` and `said` are as in `PollWatch.answered`.
         Polls that are answered without the store say nothing about the rate at which others are served.
         """
+
+    @property
+    def explainer(self) -> Explains:
+        """Explanations for people."""
 
     async def status(self) -> dict[str, Any]:
         """Count what this node holds, for people."""

@@ -26,6 +26,7 @@ from softstate.server.edge.per_address import PerAddress
 from softstate.server.edge.stream_wire import StreamWire
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.turns import Turns
+from softstate.server.http.explanations import ClientExplained, TopicExplained
 from softstate.server.http.server import HttpServer
 from softstate.server.http.upgrade import Handshake
 from softstate.server.storage.batcher import Ticket
@@ -315,6 +316,16 @@ class FakeNode:
 
     async def status(self) -> dict[str, Any]:
         return {"node": self.node_id, "position": str(self.position)}
+
+    @property
+    def explainer(self) -> FakeNode:
+        return self
+
+    async def client(self, name: str) -> ClientExplained:
+        return ClientExplained(self.node_id, self.position, [], False)
+
+    async def topic(self, topic: str) -> TopicExplained:
+        return TopicExplained(self.node_id, self.position, topic, None, False, False, 0, {}, 0, [])
 
     async def scrape(self) -> bytes:
         return b"softstate_sessions 0.0\n"

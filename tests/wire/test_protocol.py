@@ -163,7 +163,7 @@ def test_the_table_of_requests_has_every_route_with_its_methods() -> None:
     for path in re.findall(r"`(/[a-z]+)`", " ".join(row[0] for row in rows(6))):
         routes[path] = {"GET"}
     assert routes == {path: set(methods_of(path)) - {"HEAD", "OPTIONS"} for path in routes}
-    assert len(routes) == 12
+    assert len(routes) == 13
 
 
 def test_the_table_of_requests_has_every_parameter_and_header() -> None:

@@ -32,7 +32,7 @@ Memory of a node, by default and at most; the buffers that the kernel has for a 
 | what | bytes | bound |
 |---|---|---|
 | a connection / its TLS | 2,000 / 18 KiB | `connections_max`, `connections_per_address_max` |
-| a session | 700 | `sessions_max`, `sessions_per_identity_max` |
+| a session | 900 | `sessions_max`, `sessions_per_identity_max` |
 | a name of others, too / of its own | 95 / 445 | `subscriptions_max`, `subscriptions_per_identity_max` |
 | what it is sent and does not read | 1 MiB, and a page of an answer | `pending_bytes_max` |
 | an unfinished message / HTTP body | 256 KiB / 1 MiB | `message_bytes_max`, `body_bytes_max` |

@@ -13,7 +13,7 @@ are first needed, which saves half a KiB a connection.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -107,6 +107,19 @@ class Outbox:
         self._closing = False
 
     # Queueing -------------------------------------------------------------------------------------------------------
+
+    def __contains__(self, topic: object) -> bool:
+        """Tell whether a change of a topic waits."""
+        return topic in self._pending
+
+    def topics(self) -> Iterator[str]:
+        """List the topics of which a change waits, in order."""
+        return (key for key in self._pending if isinstance(key, str))
+
+    @property
+    def congested_s(self) -> float:
+        """Seconds for which the socket has taken less than it was offered; 0 if it takes all."""
+        return max(self._bounds.now() + self._bounds.congested_s_max - self.overdue_at, 0.0) if self.congested else 0.0
 
     @property
     def pending_bytes(self) -> int:

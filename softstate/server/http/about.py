@@ -30,6 +30,7 @@ from softstate.errors import (
     Unsupported,
 )
 from softstate.server.http.arguments import VALUE, Text
+from softstate.server.http.explanations import ClientExplained, TopicExplained
 from softstate.server.http.parameters import READ_HEADERS, STREAM_HEADERS, WRITE_HEADERS
 from softstate.server.http.replies import Event, Health, Status, Ticket, WhoAmI
 from softstate.wire import CBOR, JSON
@@ -138,6 +139,10 @@ WHOAMI = About(
 STATUS = About(
     "What this node holds, for people. It asks for the right `admin`.",
     {200: Answer("Counts and states.", Status, always=_V1, sometimes=(POSITION, LAG, LEFT))},
+)
+EXPLAIN = About(
+    "What this node knows of a client's sessions, or of a topic, for people. It asks for the right `admin`.",
+    {200: Answer("The explanation.", ClientExplained | TopicExplained, always=_V1, sometimes=(POSITION, LAG, LEFT))},
 )
 METRICS = About(
     "Counters for Prometheus. It asks for the right `admin`.",

@@ -160,7 +160,9 @@ def _form(each: Number | Text) -> Schema:
     if isinstance(each, Number):
         form: Schema = {"type": "integer", "minimum": each.low, "maximum": each.high}
     else:
-        form = {"type": "string", "minLength": 1, "maxLength": each.chars_max, "pattern": each.pattern}
+        form = {"type": "string", "minLength": 1, "maxLength": each.chars_max}
+        if each.pattern:
+            form["pattern"] = each.pattern
     if each.default is not None:
         form["default"] = each.default
     return {"type": "array", "items": form, "minItems": 1, "maxItems": 64} if isinstance(each, Texts) else form

@@ -9,7 +9,7 @@ from softstate.model import PAGE_RECORDS_MAX
 from softstate.names import ALL, TOPIC_BYTES_MAX
 from softstate.server.http import patterns
 from softstate.server.http.arguments import Number, Parameters, Text, Texts
-from softstate.wire.messages import KEY_CHARS_MAX
+from softstate.wire.messages import KEY_CHARS_MAX, NAME_CHARS_MAX
 
 CURSOR_CHARS_MAX = 128
 """Longest cursor; a node's own have at most 124."""
@@ -54,6 +54,11 @@ STREAM: Parameters = {
     "since": _SINCE,
 }
 STREAM_BY_BODY: Parameters = {"since": _SINCE}
+
+EXPLAIN: Parameters = {
+    "client": Text(NAME_CHARS_MAX, "The name that a client has given itself; this, or `topic`."),
+    "topic": Text(TOPIC_BYTES_MAX, "The topic to explain.", patterns.TOPIC),
+}
 
 _IF_NONE_MATCH = Text(
     HEADER_CHARS_MAX, "304 if the topic is at one of these tags; with `wait_ms`, held so long.", patterns.TAGS

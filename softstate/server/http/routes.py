@@ -50,6 +50,7 @@ from softstate.server.http.credentials import (
     stands,
     still_stands,
 )
+from softstate.server.http.explain_route import EXPLAIN_PATH, explain
 from softstate.server.http.message import Request, fail, position_headers
 from softstate.server.http.openapi_route import OPENAPI_PATH, openapi
 from softstate.server.http.poll_routes import begin_poll, list_topics, poll, poll_unchanged
@@ -239,6 +240,7 @@ ROUTES: Mapping[str, Mapping[str, Operation]] = {
     "/v1/ticket": {"POST": Operation(about.TICKET, make_ticket)},
     "/v1/whoami": {"GET": Operation(about.WHOAMI, now=whoami)},
     "/v1/status": {"GET": Operation(about.STATUS, status, admin=True)},
+    EXPLAIN_PATH: {"GET": Operation(about.EXPLAIN, explain, parameters.EXPLAIN, admin=True)},
     OPENAPI_PATH: {"GET": Operation(about.OPENAPI, openapi, public=True)},
     # Balancers put what they like behind a probe's path.
     "/healthz": {"GET": Operation(about.HEALTHZ, now=healthz, strict=False, public=True)},

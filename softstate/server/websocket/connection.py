@@ -16,7 +16,6 @@ import trio
 from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import RequestError, Unsupported
 from softstate.model import Page, Record
-from softstate.names import covered
 from softstate.position import Position
 from softstate.server.edge.wire import Wire
 from softstate.server.fanout.outbox import Outbox
@@ -29,8 +28,10 @@ from softstate.server.storage.read_queue import ReadTicket
 from softstate.server.websocket.beats import SharedBeat, Slot
 from softstate.server.websocket.channel import Channel
 from softstate.server.websocket.measuring import after_effects, after_renewal, after_request
+from softstate.server.websocket.others import end_others
 from softstate.server.websocket.parts import Parts, Work
 from softstate.server.websocket.publishes import Publishes
+from softstate.server.websocket.remembering import CLOSED, ENDED, remember, remember_message, remember_slow
 from softstate.server.websocket.session_log import note_end, note_welcome
 from softstate.server.websocket.shared_frames import replay, send_ahead
 from softstate.server.websocket.silence import end_silent, silence_s_max
@@ -117,6 +118,7 @@ class Connection(Channel):
         self._parts.reports.forget(self._report)
         note_end(self._parts, self.machine, self._closing)
         self._over(self)
+        remember(self.machine.lease, self._parts.now(), ENDED)
         self.machine.disconnected()
 
     # Called by the hub and the node ---------------------------------------------------------------------------------
@@ -212,6 +214,7 @@ class Connection(Channel):
             attempt(self.end)
 
     def _overdue(self) -> None:
+        remember_slow(self.machine.lease, self._parts.now(), self.outbox)
         self.carry_out(self.machine.revoked("slow_consumer", self._parts.config.timeout_ms))
 
     # Effects --------------------------------------------------------------------------------------------------------
@@ -224,34 +227,30 @@ class Connection(Channel):
         for effect in effects:
             match effect:
                 case Send(message, records):
+                    remember_message(self.machine.lease, self._parts.now(), message)
                     self._send(outbox, message, records)
                 case Read() | ReadHead() | Turn() | Submit() | Inquire():
                     self._begin(outbox, effect)
-                case SendFirst() | SendAhead():
-                    send_ahead(outbox, self.codec, effect)
+                case SendFirst(message) | SendAhead(message):
+                    remember_message(self.machine.lease, self._parts.now(), message)
+                    self._send_ahead(outbox, effect)
                 case Replay(records):
                     replay(outbox, self.codec, records, self._encoded)
                 case SetBeat(every_ms) if self.outbox is not None:  # else it ended just now
                     self._parts.beats.set(self, every_ms)
                 case DropPending():
                     outbox.drop()
-                case DropUncovered() | CloseOther() | Close():
-                    self._end_some(outbox, effect)
+                case DropUncovered() | CloseOther():
+                    end_others(outbox, effect)
+                case Close(code, reason):
+                    self._close(code, reason)
         outbox.flush()
         if self._measured is not None:
             self._measured = after_effects(self._measured, effects, trio.current_time())
 
-    def _end_some(self, outbox: Outbox, effect: DropUncovered | CloseOther | Close) -> None:
-        match effect:
-            case DropUncovered(names):
-                outbox.discard(partial(covered, names))
-            case CloseOther(sink):
-                sink.leave("replaced")
-            case Close(code, reason):
-                self._close(code, reason)
-
     def _close(self, code: int, reason: str) -> None:
         self._parts.closes[code] += 1
+        remember(self.machine.lease, self._parts.now(), CLOSED, code)
         super()._close(code, reason)
 
     def _begin(self, outbox: Outbox, effect: Read | ReadHead | Turn | Submit | Inquire) -> None:
@@ -271,6 +270,10 @@ class Connection(Channel):
                     self._ask(effect)
                 else:  # hello, whose subscribe may have been received already: one read for both
                     self._held = effect
+
+    def _send_ahead(self, outbox: Outbox, effect: SendFirst | SendAhead) -> None:
+        """Send ahead of all that waits; a stream of events does so in its own way."""
+        send_ahead(outbox, self.codec, effect)
 
     def _send(self, outbox: Outbox, message: messages.Message, records: Sequence[Record]) -> None:
         data = self.codec.frame(self.codec.encode(message, records, self._encoded))

@@ -30,6 +30,7 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/v1/publish", {"changes": []}),
     ("GET", "/v1/whoami", None),
     ("GET", "/v1/status", None),
+    ("GET", "/v1/explain?client=shop", None),
     ("GET", "/metrics", None),
 ]
 
