@@ -21,8 +21,8 @@ from softstate.cli.visible import visible
 from softstate.errors import SoftstateError, Unauthenticated
 
 COMMANDS = (
-    "serve", "publish", "delete", "get", "list", "watch", "status", "explain", "store", "token", "revoke", "demo",
-    "drill", "completion", "version", "help",
+    "serve", "publish", "delete", "get", "list", "watch", "status", "top", "explain", "store", "token", "revoke",
+    "demo", "drill", "completion", "version", "help",
 )  # fmt: skip
 """Every command. `softstate.cli.commands.NAME` holds what runs it, called `command`; ``list`` is in `list_`, and
 ``completion`` here."""

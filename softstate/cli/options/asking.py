@@ -33,7 +33,9 @@ class Asked:
         from softstate.http_client.streams import open_tcp  # noqa: PLC0415
         from softstate.wire import JSON  # noqa: PLC0415
 
-        self._urls = [parse_url(url) for url in dict.fromkeys(urls)]
+        self.urls = tuple(dict.fromkeys(urls))
+        """The nodes as they were named, each once."""
+        self._urls = [parse_url(url) for url in self.urls]
         tls = credentials.tls(urls)
         credentials.for_client()  # it refuses two tokens, and warns of one on the command line
         self._credentials, self._cell = credentials, TokenCell(credentials.token)

@@ -63,6 +63,20 @@ class Event(msgspec.Struct, frozen=True):
     id: str | UnsetType = UNSET
 
 
+class Clients(msgspec.Struct, frozen=True):
+    """How old what clients know is, as they say themselves, in seconds; null if none has said so (P-REN-13).
+
+    Of `ages` clients that tell their age, `never` have none yet. `modes` counts those that tell their mode.
+    """
+
+    ages: Count
+    never: Count
+    age_p50_s: float | None
+    age_p99_s: float | None
+    age_max_s: float | None
+    modes: dict[str, Count]
+
+
 class Status(msgspec.Struct, frozen=True):
     """The state of a node. Beside these fields there are more counts, which differ from release to release.
 
@@ -82,6 +96,7 @@ class Status(msgspec.Struct, frozen=True):
     handshakes_per_s: float
     polls_per_s: float
     polling: Count
+    clients: Clients
     topics: Count | None
     tombstones: Count | None
     keys: Count | None
