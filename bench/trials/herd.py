@@ -43,7 +43,7 @@ from softstate.client.machine.machine import Machine, MachineOptions
 from softstate.model import Durability
 from softstate.position import Position
 from softstate.session import ServiceRate, advise
-from softstate.session.load_advice import LOAD, renew_ms
+from softstate.session.load_advice import LOAD, RECOVER_CAP_MS, TIMEOUT_MS, renew_ms
 from softstate.wire.messages import (
     Hello,
     Limits,
@@ -63,7 +63,6 @@ How: TypeAlias = Literal["killed", "power", "bye"]
 
 URL = "ws://node:8700"
 TTL_MS = 60_000
-TIMEOUT_MS = 5_000
 LIMITS = Limits(10_000, 65_536, 1_048_576, 1_024, 1_000_000, 600_000, 1_024, 4_096, 16_384)
 SETTLE_S = 1.25 * TTL_MS / 3_000
 """Time from the last client's arrival until all have renewed once, and know the spread for all."""
@@ -75,6 +74,7 @@ class Plan:
 
     `known_per_s` is the rate that a node assumes until it has measured its own; `shed`: it refuses handshakes that it
     cannot serve in time; `spread`: it advises clients to spread by their number (else as if there were none).
+    `timeout_s` is how long clients wait for an answer, `cap_s` their longest backoff, unless they are too many for it.
     """
 
     clients: int = 10_000
@@ -85,6 +85,8 @@ class Plan:
     known_per_s: float = 500.0
     shed: bool = True
     spread: bool = True
+    timeout_s: float = TIMEOUT_MS / 1000
+    cap_s: float = RECOVER_CAP_MS / 1000
     patience_s: float = 600.0
     seed: int = 1
 
@@ -147,14 +149,15 @@ class _Node:
     def advice(self) -> tuple[PollAdvice, RecoverAdvice]:
         """Return what to advise now, as `softstate.server.node.Node.terms` does."""
         sessions = self.sessions if self._plan.spread else 0
-        return advise(sessions, self.rate.per_s, self.rate.per_s)
+        timeout_ms, cap_ms = round(self._plan.timeout_s * 1000), round(self._plan.cap_s * 1000)
+        return advise(sessions, self.rate.per_s, self.rate.per_s, cap_ms=cap_ms, timeout_ms=timeout_ms)
 
     def take_handshake(self, now: float) -> tuple[float, float | None]:
         """Take a handshake; return the time of its end, and None if it is served, else the seconds until a retry."""
         begins = max(now, self._free_at)
         _, recover = self.advice()
         spread_s = self._random.uniform(0, recover.spread_ms / 1000)
-        shed = self._plan.shed and not self.rate.in_time(TIMEOUT_MS / 1000)
+        shed = self._plan.shed and not self.rate.in_time(self._plan.timeout_s)
         retry_s = self.rate.backlog_s() + spread_s if shed else None
         self._free_at = begins + (self._plan.handshake_s if retry_s is None else self._plan.refuse_s)
         if retry_s is None:
@@ -167,8 +170,9 @@ class _Client:
 
     __slots__ = ("conn", "due", "events", "live", "machine", "node")
 
-    def __init__(self, random: Random) -> None:
-        self.machine = Machine(MachineOptions(urls=(URL,)), random)
+    def __init__(self, random: Random, timeout_s: float) -> None:
+        options = MachineOptions(urls=(URL,), connect_timeout_s=timeout_s, hello_timeout_s=timeout_s)
+        self.machine = Machine(options, random)
         self.conn = 0
         self.node = 0
         """Number of the incarnation at the other end of the connection; 0: none."""
@@ -186,7 +190,7 @@ class Herd:
         self.now = 0.0
         self._random = Random(plan.seed)
         self._node: _Node | None = _Node(plan, 1, self._random)
-        self._clients = [_Client(self._random) for _ in range(plan.clients)]
+        self._clients = [_Client(self._random, plan.timeout_s) for _ in range(plan.clients)]
         self._heap: list[tuple[float, int, Any, Any]] = []
         self._pushed = 0
         self._died_at = math.inf
@@ -330,7 +334,8 @@ class Herd:
         (poll, recover), message = node.advice(), send.message
         match message:
             case Hello():
-                terms = (TTL_MS, renew_ms(TTL_MS), TIMEOUT_MS, poll, recover, LIMITS, Durability.DURABLE)
+                timeout_ms = round(self.plan.timeout_s * 1000)
+                terms = (TTL_MS, renew_ms(TTL_MS), timeout_ms, poll, recover, LIMITS, Durability.DURABLE)
                 welcome = Welcome(f"s{conn}", False, f"n{node.number}", node.position, *terms)
                 client.events.append(Arrived(conn, welcome))
             case Subscribe():

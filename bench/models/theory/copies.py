@@ -49,3 +49,19 @@ def outage(change_per_s: float, lasts_s: float) -> float:
 def _mean_changed(changes: float) -> float:
     """Return the mean, over a period with so many changes expected, of the probability that one has come."""
     return 1 + math.expm1(-changes) / changes
+
+
+def forgotten(change_per_s: float, forgotten_per_s: float, renew_s: float) -> float:
+    """Return I if a node forgets a subscription at a rate, and the next renewal finds out, `renew_s` apart."""
+    rest_s = renew_s / 2 - 1 / change_per_s - math.expm1(-change_per_s * renew_s) / (change_per_s**2 * renew_s)
+    return forgotten_per_s * rest_s
+
+
+def forgotten_for_good(change_per_s: float, forgotten_per_s: float, lasts_s: float) -> float:
+    """Return the mean I over a time that begins with a subscription, if nothing finds out that it was forgotten.
+
+    The copy is old once the subscription was forgotten and a change has come behind that: two exponential times.
+    """
+    old = _mean_changed(forgotten_per_s * lasts_s)
+    fresh = _mean_changed(change_per_s * lasts_s)
+    return (change_per_s * old - forgotten_per_s * fresh) / (change_per_s - forgotten_per_s)

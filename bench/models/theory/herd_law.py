@@ -41,3 +41,20 @@ def residual_share(at_s: float, cap_s: float) -> float:
 def residual_peak_per_s(clients: int, cap_s: float) -> float:
     """Return the greatest rate at which clients in long backoff dial: in the moment in which the node is back."""
     return 2 * clients / cap_s
+
+
+def silent_share(at_s: float, cap_s: float, timeout_s: float, steps: int = 100) -> float:
+    """Return the part of the clients that have dialled a node by a time, which did not answer at all before.
+
+    A cycle of a client is a dial, which takes the timeout, and a wait. Those in a wait have its rest to go, those that
+    dial have the rest of the timeout and a whole wait.
+    """
+    waiting = mean_backoff_s(cap_s) / (timeout_s + mean_backoff_s(cap_s))
+    rests = [timeout_s * (step + 0.5) / steps for step in range(steps)]
+    dialling = sum(spread_share(at_s - rest, cap_s) for rest in rests) / steps
+    return waiting * residual_share(at_s, cap_s) + (1 - waiting) * dialling
+
+
+def silent_peak_per_s(clients: int, cap_s: float, timeout_s: float) -> float:
+    """Return the greatest rate at which they dial: once each cycle."""
+    return clients / (timeout_s + mean_backoff_s(cap_s))

@@ -63,10 +63,24 @@ def test_copies_at_their_limits() -> None:
     assert copies.polled_with_jitter(0.05, 20.0, 0.2) > copies.polled(0.05, 20.0)
 
 
+def test_a_forgotten_subscription_is_old_from_the_next_change_on() -> None:
+    assert copies.forgotten(1e6, 0.01, 20.0) == pytest.approx(0.1, rel=1e-3)  # half of a renewal, at once
+    assert copies.forgotten(1e-6, 0.01, 20.0) == pytest.approx(0.0, abs=1e-4)
+    assert copies.forgotten_for_good(1e6, 0.01, 100.0) == pytest.approx(copies.outage(0.01, 100.0), rel=1e-3)
+    assert copies.forgotten_for_good(0.2, 0.005, 1e7) == pytest.approx(1.0, abs=1e-3)
+
+
 def test_the_collapse_law() -> None:
     assert herd_law.frontier_s(5.0, herd_law.mean_backoff_s(30.0)) == 25.0
     assert herd_law.least_s(50_000, 1_000.0) == 50.0
     assert herd_law.spread_share(20.0, 66.7) == pytest.approx(0.3, abs=1e-3)
+
+
+def test_a_silent_node_is_dialled_once_a_cycle() -> None:
+    slope = herd_law.silent_share(1e-6, 30.0, 5.0) / 1e-6
+    assert 1_000 * slope == pytest.approx(herd_law.silent_peak_per_s(1_000, 30.0, 5.0), rel=1e-3)
+    assert herd_law.silent_share(35.0, 30.0, 5.0) == pytest.approx(1.0)
+    assert herd_law.silent_share(10.0, 30.0, 1e-9) == pytest.approx(herd_law.residual_share(10.0, 30.0))
 
 
 def test_the_residual_law_of_backoff() -> None:

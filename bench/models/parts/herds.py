@@ -1,0 +1,205 @@
+"""F-a and F-b: the return of a herd over its size, and where it never ends."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass
+
+from bench.models.measured.estimates import NORMAL_95, Estimate
+from bench.models.part import Cell, Grid, Part
+from bench.models.theory.herd_law import (
+    frontier_s,
+    least_s,
+    mean_backoff_s,
+    residual_share,
+    silent_peak_per_s,
+    silent_share,
+    spread_share,
+)
+from bench.trials.herd import Plan, Report, herd
+from softstate.session.load_advice import RATE_FLOOR_PER_S
+
+HANDSHAKE_S = 0.001
+SIZES = {False: (100, 1_000, 10_000, 100_000), True: (100, 1_000)}
+PARTS_OF_SPREAD = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+PEAK_MAX = 1.1
+"""The greatest rate at which clients may come, over that of an even spread."""
+
+PEAKED_MIN = 1_000
+"""Fewest clients whose peak says anything: of 100 the greatest second is chance."""
+
+NOISE = 3.0
+"""Standard deviations by which the fullest second of an even stream may exceed its mean."""
+
+SILENT_DOWN_S = 300.0
+SILENT_CLIENTS = {False: 3_000, True: 600}
+
+
+def f_a(seed: int, *, quick: bool) -> Part:
+    """Measure the return after a crash over the number of clients."""
+    part = Part(
+        "F-a",
+        "recovery over the number of clients",
+        "All clients lose their node in one instant, and it is back at once. They are the real client machine,"
+        " the advice and the shedding are the product's; the node is a model that serves 1,000 handshakes a"
+        " second. Model: each dials once, at an even time within the spread w that it was told, so that the part"
+        " that is live is t/w.",
+        seed,
+    )
+    rows: list[list[Cell]] = []
+    for clients in SIZES[quick]:
+        report = herd(Plan(clients=clients, down_s=0.0, handshake_s=HANDSHAKE_S, seed=seed))
+        spread_s = report.spread_s
+        shares = [live_share(report, each * spread_s) for each in PARTS_OF_SPREAD]
+        even = clients / spread_s
+        rows.append([
+            clients, spread_s, least_s(clients, 1 / HANDSHAKE_S), report.last_s, *(share.value for share in shares),
+            even, report.peak_per_s, report.attempts / clients,
+        ])  # fmt: skip
+        part.compare(f"half of the spread, {clients:,} clients", shares[2], spread_share(spread_s / 2, spread_s), 0.1)
+        if clients >= PEAKED_MIN:
+            part.compare(f"all live, in spreads, {clients:,} clients", report.last_s / spread_s, 1.0)
+            most = max(PEAK_MAX, 1 + NOISE / math.sqrt(even))
+            part.bound(f"peak over that of an even spread, {clients:,} clients", report.peak_per_s / even, most)
+    head = ["clients", "w s", "N/μ s", "last s", *(f"live at {each:g} w" for each in PARTS_OF_SPREAD)]
+    part.grids.append(Grid("return after a crash", [*head, "N/w per s", "peak per s", "dials each"], rows, plot=True))
+    _silent(part, seed, quick=quick)
+    return part
+
+
+def _silent(part: Part, seed: int, *, quick: bool) -> None:
+    """Compare the return after a long, silent outage with the law of full jitter."""
+    clients = SILENT_CLIENTS[quick]
+    plan = Plan(clients=clients, how="power", down_s=SILENT_DOWN_S, handshake_s=HANDSHAKE_S, seed=seed)
+    report = herd(plan)
+    rows: list[list[Cell]] = []
+    for at_s in (2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0):
+        share = live_share(report, plan.down_s + at_s)
+        model = silent_share(at_s, plan.cap_s, plan.timeout_s)
+        rows.append([at_s, share.value, model, residual_share(at_s, plan.cap_s)])
+        if at_s in (5.0, 10.0, 20.0):
+            part.compare(f"live {at_s:g} s after a silent outage", share, model, 0.1, RESIDUAL_REASON)
+    head = ["s", "measured", "model", "model, if all were in backoff"]
+    title = (
+        f"part of {clients:,} clients that is live, from when a node is back that was silent for {SILENT_DOWN_S:g} s"
+    )
+    part.grids.append(Grid(title, head, rows, plot=True))
+    most = max(Counter(int(at_s) for at_s in report.back_s).values())
+    part.notes.append(
+        f"after the silent outage {most} came back in the fullest second; the model's peak is"
+        f" {silent_peak_per_s(clients, plan.cap_s, plan.timeout_s):.0f} a second, at once"
+    )
+
+
+RESIDUAL_REASON = (
+    "clients that are offline poll and connect in turn, from one retry budget, so that each second attempt is a"
+    " poll: it finds the node as well, and the client then connects within the spread"
+)
+
+
+def live_share(report: Report, at_s: float) -> Estimate:
+    """Return the part of the clients that was live by a time since the crash; their times are drawn independently."""
+    clients = report.plan.clients
+    share = bisect_right(sorted(report.back_s), at_s) / clients
+    return Estimate(share, NORMAL_95 * math.sqrt(share * (1 - share) / clients))
+
+
+# The frontier --------------------------------------------------------------------------------------------------------
+
+FEW = {False: 800, True: 400}
+PATIENCE_S = 600.0
+TIMES = {False: ((2.0, 10.0), (5.0, 10.0), (5.0, 30.0), (5.0, 60.0), (10.0, 30.0)), True: ((5.0, 30.0),)}
+"""Timeouts q of clients, and caps c of their backoff."""
+
+LOADS = {False: (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 60.0), True: (10.0, 40.0)}
+FRONTIER_WITHIN = 0.15
+HALVINGS = {False: 5, True: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """The guards that a herd has."""
+
+    name: str
+    spread: bool
+    shed: bool
+
+
+GUARDS = (
+    Guards("none", spread=False, shed=False),
+    Guards("shedding", spread=False, shed=True),
+    Guards("spread", spread=True, shed=False),
+    Guards("spread and shedding", spread=True, shed=True),
+)
+
+
+def f_b(seed: int, *, quick: bool) -> Part:
+    """Map where a herd never ends, and measure the frontier."""
+    part = Part(
+        "F-b",
+        "herds that never end: the law N/μ > 2q + b as a map",
+        f"{FEW[quick]} clients of a node that serves μ of them a second, also those that gave up after q; b is"
+        f" half of the backoff's cap c. Never: not all are back after {PATIENCE_S:g} s. As in F-a otherwise.",
+        seed,
+    )
+    rows: list[list[Cell]] = []
+    for timeout_s, cap_s in TIMES[quick]:
+        model_s = frontier_s(timeout_s, mean_backoff_s(cap_s))
+        found_s = frontier(seed, timeout_s, cap_s, model_s, quick=quick)
+        what = f"frontier, q = {timeout_s:g} s, c = {cap_s:g} s"
+        part.compare(what, found_s, model_s, FRONTIER_WITHIN, FRONTIER_REASON)
+        rows.append([f"{timeout_s:g}", f"{cap_s:g}", model_s, found_s])
+    part.grids.append(Grid("measured frontier, N/μ in seconds", ["q s", "c s", "2q + b", "measured"], rows))
+    timeout_s, cap_s = 5.0, 30.0
+    cells: list[list[Cell]] = []
+    for load_s in LOADS[quick]:
+        row: list[Cell] = [load_s]
+        for guards in GUARDS:
+            last_s = returned_s(seed, load_s, timeout_s, cap_s, guards, FEW[quick])
+            row.append(last_s)
+            if guards.spread and guards.shed:
+                part.bound(f"return with both guards at N/μ = {load_s:g} s", last_s, PATIENCE_S, "s")
+        cells.append(row)
+    title = f"all back after s, q = {timeout_s:g} s, c = {cap_s:g} s"
+    part.grids.append(Grid(title, ["N/μ s", *(guards.name for guards in GUARDS)], cells))
+    return part
+
+
+FRONTIER_REASON = (
+    "near the frontier a herd recovers slowly, and one that would end is counted as never; a higher backoff takes"
+    " longer to build up, too"
+)
+
+
+def returned_s(seed: int, load_s: float, timeout_s: float, cap_s: float, guards: Guards, clients: int) -> float:
+    """Return when all clients were back, infinity if not within `PATIENCE_S`; `load_s` is N/μ."""
+    handshake_s = load_s / clients
+    plan = Plan(
+        clients=clients,
+        down_s=0.5,
+        handshake_s=handshake_s,
+        refuse_s=handshake_s / 10,
+        known_per_s=max(1 / handshake_s, RATE_FLOOR_PER_S),
+        shed=guards.shed,
+        spread=guards.spread,
+        timeout_s=timeout_s,
+        cap_s=cap_s,
+        patience_s=PATIENCE_S,
+        seed=seed,
+    )
+    return herd(plan).last_s
+
+
+def frontier(seed: int, timeout_s: float, cap_s: float, model_s: float, *, quick: bool) -> float:
+    """Return the greatest N/μ from which a herd without guards returns, by halving between half and twice the model."""
+    ends, never = model_s / 2, model_s * 2
+    for _ in range(HALVINGS[quick]):
+        middle = (ends + never) / 2
+        if math.isfinite(returned_s(seed, middle, timeout_s, cap_s, GUARDS[0], FEW[quick])):
+            ends = middle
+        else:
+            never = middle
+    return (ends + never) / 2
