@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from bench.models.part import Part
-from bench.models.parts import copies, faults, herds, signalling
+from bench.models.parts import copies, costs, crashes, faults, herds, signalling
 from softstate.errors import ConfigError
 
 
@@ -27,10 +27,13 @@ PARTS: dict[str, Measure] = {
     "T1": signalling.t1,
     "T2": faults.t2,
     "T3": faults.t3,
+    "T4": crashes.t4,
+    "T4p": crashes.t4_processes,
     "F-a": herds.f_a,
     "F-b": herds.f_b,
     "F-c": copies.f_c,
     "F-d": copies.f_d,
+    "F-e": costs.f_e,
     "F-f": faults.f_f,
     "F-g": signalling.f_g,
     "F-h": copies.f_h,

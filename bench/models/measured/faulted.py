@@ -160,9 +160,9 @@ FAULTS = (
 
 
 @lru_cache(maxsize=2)
-def observe_all(seed: int, worlds: int) -> tuple[Observed, ...]:
+def observe_all(seed: int, worlds: int, ways: tuple[bool, ...] = (True, False)) -> tuple[Observed, ...]:
     """Run so many worlds of each kind, with beats and without."""
-    return tuple(observe(fault, beats, seed, worlds) for fault in FAULTS for beats in (True, False))
+    return tuple(observe(fault, beats, seed, worlds) for fault in FAULTS for beats in ways)
 
 
 def observe(fault: Fault, beats: bool, seed: int, worlds: int) -> Observed:

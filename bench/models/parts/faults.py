@@ -8,6 +8,8 @@ from bench.models.measured.faulted import REPAIRS, Observed, observe_all
 from bench.models.part import Cell, Grid, Part
 
 WORLDS = {False: 5, True: 1}
+WAYS = {False: (True, False), True: (True,)}
+"""Clients with beats, and without."""
 
 WORLD = (
     "Each row: simulated worlds of two nodes and three clients with the default timers (TTL 60 s, renewal every 20 s"
@@ -29,7 +31,7 @@ POLLS_NOTE = (
 
 
 def _observed(part: Part, seed: int, *, quick: bool) -> tuple[Observed, ...]:
-    found = observe_all(seed, WORLDS[quick])
+    found = observe_all(seed, WORLDS[quick], WAYS[quick])
     for each in found:
         part.broken += each.broken
     return found

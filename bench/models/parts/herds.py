@@ -116,7 +116,7 @@ TIMES = {False: ((2.0, 10.0), (5.0, 10.0), (5.0, 30.0), (5.0, 60.0), (10.0, 30.0
 
 LOADS = {False: (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 60.0), True: (10.0, 40.0)}
 FRONTIER_WITHIN = 0.15
-HALVINGS = {False: 5, True: 3}
+HALVINGS = {False: 5, True: 2}
 
 
 @dataclass(frozen=True, slots=True)
