@@ -24,6 +24,9 @@ from softstate.client.url import NodeUrl
 from softstate.http_client.streams import RECEIVE_BYTES, STREAM_ERRORS, Stream, cut
 from softstate.wire import Codec
 
+TAKEN_MAX = 16
+"""Messages of one read that are taken in a row without letting other tasks run, if there are so many."""
+
 
 @final
 class AsyncioWebSocket:
@@ -36,6 +39,7 @@ class AsyncioWebSocket:
         self._arrived: deque[bytes | str] = deque()
         self._parts: list[bytes] = []
         self._text = False
+        self._taken = 0
         self._reading = False
         self._torn = False
         self._ended = anyio.Event()
@@ -55,8 +59,10 @@ class AsyncioWebSocket:
         self._torn = False
 
     async def receive(self) -> bytes | str:
-        """See `WebSocket`."""
-        if self._arrived:
+        """See `WebSocket`. A pass of the loop for each message would cost as much as the message."""
+        self._taken += 1
+        if self._arrived and self._taken > TAKEN_MAX:
+            self._taken = 1
             await anyio.lowlevel.checkpoint()
         while not self._arrived:
             if self._ended.is_set():
@@ -93,6 +99,7 @@ class AsyncioWebSocket:
         self._reading = True
         try:
             data = await self._stream.receive_some(RECEIVE_BYTES)
+            self._taken = 1
         except STREAM_ERRORS:
             data = b""
         finally:

@@ -1,11 +1,13 @@
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 from trio_websocket import WebSocketConnection
 from wsproto.utilities import generate_accept_token
 
 from softstate.client.requests.reply import RETRY_AFTER_S_MAX, retry_after_ms
 from softstate.client.shell import asyncio_websockets, trio_websockets, websocket as websocket_module
+from softstate.client.shell.asyncio_websockets import TAKEN_MAX
 from softstate.client.shell.sockets import CLOSE_TIMEOUT_S, Gone, HandshakeFailed, WebSocket
 from softstate.client.shell.websocket import open_websocket
 from softstate.client.url import parse_url
@@ -40,6 +42,42 @@ async def test_messages_go_both_ways(nursery: trio.Nursery, codec: Codec, messag
     await socket.aclose()
     assert node.opened == [("node", 8700, False)]
     assert node.all_closed()
+
+
+async def test_messages_that_come_together_are_taken_together_but_not_all(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    if library != "asyncio":
+        pytest.skip("trio-websocket hands out one at a time")
+    count = 3 * TAKEN_MAX
+
+    async def many(ws: WebSocketConnection) -> None:
+        for number in range(count):
+            await ws.send_message(bytes([number]))
+        await ws.get_message()
+
+    socket = await connect(nursery, ScriptedNode(nursery, websocket=many))
+    await trio.testing.wait_all_tasks_blocked()
+    order: list[int | None] = []
+
+    async def other() -> None:
+        while len(order) < 1_000:
+            order.append(None)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as both:
+        both.start_soon(other)
+        await trio.lowlevel.checkpoint()
+        for _ in range(count):
+            message = await socket.receive()
+            assert isinstance(message, bytes)
+            order.append(message[0])
+        both.cancel_scope.cancel()
+    runs = [len(run.split()) for run in " ".join("x" if each is None else "m" for each in order).split("x")]
+    assert [each for each in order if each is not None] == list(range(count))
+    assert max(runs) == TAKEN_MAX
+    assert sum(run > 0 for run in runs) <= 4
+    await socket.aclose()
 
 
 async def test_path_prefix_and_subprotocol_are_asked_for(nursery: trio.Nursery) -> None:
