@@ -32,6 +32,9 @@ from softstate.errors import Overloaded, RequestError, Unavailable
 NAMES_PER_QUESTION = 256
 """Most names of one question, which has 75 KB then."""
 
+UNASKED_MAX = 1_024
+"""Most names that `NameAnswers.unasked` returns, 2 us each; a request with more asks again."""
+
 PRINCIPALS_WAITING_MAX = 1_024
 """Most principals whose names wait to be asked about; beyond it requests are `overloaded`."""
 
@@ -154,16 +157,20 @@ class NameAnswers:
         return found
 
     def unasked(self, identity: Identity, action: NameAction, names: Iterable[str], now: float) -> list[str]:
-        """Return those of some names, which the grant of an identity does not reach, that have to be asked about."""
+        """Return those of some names, which the grant of an identity does not reach, that have to be asked about.
+
+        They are the first `UNASKED_MAX` of these.
+        """
         if not self.active or identity.is_anonymous:
             return []
         book = self._books.get(identity.digest)
         ceilings = self._ceilings_of(identity)
-        return [
+        unasked = (
             name
             for name in names
             if not (is_reserved(name) or self._is_refused(book, (action, name), now)) and _within(ceilings, name)
-        ]
+        )
+        return [*islice(unasked, UNASKED_MAX)]
 
     def _ceilings_of(self, identity: Identity) -> list[list[Pattern]]:
         """Return lists of patterns, of each of which one has to cover a name."""

@@ -46,6 +46,7 @@ def _subscribe(session: SessionCore, message: Subscribe, now: float) -> Steps:
     try:
         if lease is not None:
             said = yield from judge_again(session, lease)
+            lease = session.living_lease(now)
         yield from session.check_request(message.topics, message.prefixes)
         if lease is None:
             # P-SUB-14: the names that it held have not been pushed since; that must not be hidden.

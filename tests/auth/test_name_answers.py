@@ -117,6 +117,13 @@ def test_a_question_has_so_many_names_and_who_waits_is_told_when_all_are_answere
     assert rig.told == [None], "also if the first answers are over by then"
 
 
+def test_a_request_asks_about_so_many_names_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNASKED_MAX", 2)
+    assert rig.ask("a", "b", "c") == ["a", "b"]
+    rig.got(False, False)
+    assert rig.ask("a", "b", "c") == ["c"]
+
+
 def test_so_many_questions_are_on_their_way_at_once(rig: Rig) -> None:
     for number in range(5):
         rig.ask("a", identity=Identity("i", str(number), NO_GRANT))

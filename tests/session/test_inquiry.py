@@ -136,7 +136,7 @@ def test_a_name_that_a_rule_allowed_and_that_has_to_be_asked_about_now_ends_the_
     """Its client asks for all of its names again at once, without a repair."""
     to_ask, gate.to_ask = gate.to_ask, set()
     gate.may("u1", read=["a", "n"])
-    by_renewal, by_judging = opened(rig, "a", "n"), opened(rig, "a", "n")
+    by_renewal, by_judging, by_subscribe = (opened(rig, "a", "n") for _ in range(3))
     gate.to_ask = to_ask
     gate.may("u1", read=["a"])
     by_judging.carry_out(by_judging.machine.rules_changed(rig.now))
@@ -145,6 +145,7 @@ def test_a_name_that_a_rule_allowed_and_that_has_to_be_asked_about_now_ends_the_
         assert isinstance(revoked, Revoked)
         assert revoked.reason == "expired"
     assert by_renewal.machine.state is State.LAPSED
+    assert kinds(by_subscribe.ask(subscribe(2, "a", replace=True))) == ["Revoked", "Subscribed"]
     assert not rig.repairs
     by_renewal.receive(subscribe(2, "a", "n", replace=True))
     answered(by_renewal, gate, allowed=True)

@@ -42,8 +42,8 @@ IDLE_S_MAX = 30.0
 OUTLIVED_PER_TURN = 500
 """Answers whose time is over that are ended in one turn of the loop."""
 
-LAPSED_PER_TURN = 50
-"""Principals whose answers about names have ended that are looked at in one turn of the loop: 20 us each, if few."""
+LAPSED_PER_TURN = 1_000
+"""Answers about names that are looked at in one turn of the loop, whether they have ended: 2 us each."""
 
 TURN_S_MIN = 0.001
 """Least time between two turns in which nothing new has come: what is due in less would be looked for in a circle."""
@@ -123,8 +123,11 @@ class CalloutShell:
         self._tell_all(names.settled())
         for book in names.late(now):
             self._tell_all(names.failed(book, "too many names are asked about at a time", now))
-        for _book in islice(names.lapse(now), LAPSED_PER_TURN):
-            pass
+        looked_at = 0
+        for book in names.lapse(now):
+            looked_at += 1 + len(book.said)
+            if looked_at >= LAPSED_PER_TURN:
+                break
         while (due := names.next_due()) is not None:
             nursery.start_soon(self._ask_names, due)
         return names.due_at()

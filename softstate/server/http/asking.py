@@ -15,8 +15,8 @@ from softstate.server.http.context import HttpContext
 from softstate.server.http.credentials import stands
 from softstate.server.http.message import Request
 
-QUESTIONS_MAX = 3
-"""Most times that one request waits for answers: then others have ended meanwhile, and it is told to come again."""
+QUESTIONS_MAX = 16
+"""Most times that one request waits for answers: for 16,384 names, or since others have ended meanwhile."""
 
 T = TypeVar("T")
 

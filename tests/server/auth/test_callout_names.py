@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from softstate.auth import name_answers
 from softstate.server.auth import callout as module
 from softstate.server.auth.keeper import PolicyKeeper
 from softstate.server.bulkhead import Bulkhead
@@ -154,6 +155,33 @@ async def test_names_that_were_allowed_stay_so_while_it_fails_and_then_are_unava
         rig.backend.status = 500
         await trio.sleep(400.0)
         assert (await rig.ask("GET", "/v1/topics/t/1")).status == 503
+
+
+async def test_a_poll_of_many_names_is_asked_about_in_several_questions(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(name_answers, "UNASKED_MAX", 4)
+    monkeypatch.setattr(name_answers, "NAMES_PER_QUESTION", 3)
+    async with running(tmp_path) as rig:
+        poll = {"topics": {f"t/{number}": 0 for number in range(10)}}
+        answer = await rig.ask("POST", "/v1/poll", poll)
+        assert sorted(answer.json["denied"]) == sorted(poll["topics"])
+        assert [len(names) for names in rig.questions] == [3, 1, 3, 1, 2]
+
+
+async def test_answers_that_end_at_once_are_looked_at_in_turns(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LAPSED_PER_TURN", 2)
+    async with running(tmp_path) as rig:
+        names = rig.running.node.gate.authority.names
+        assert names is not None
+        for number in range(5):
+            rig.backend.subjects[str(number)] = f"s{number}"
+            assert (await rig.running.ask("GET", "/v1/topics/a", Authorization=f"Bearer {number}")).status == 403
+        assert names.count == 5
+        await trio.sleep(61.0)
+        assert names.count == 0
 
 
 async def test_a_bug_in_asking_is_an_answer_that_is_none(
