@@ -29,6 +29,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/cli": (),
     "tests/cli/commands/drill/test_faults.py": ("processes",),
     "tests/cli/commands/drill/test_processes.py": ("processes", "slow"),
+    "tests/cli/commands/drill/test_proxy.py": ("processes",),
     "tests/cli/commands/store/test_drill.py": ("processes",),
     "tests/cli/commands/test_durability.py": ("processes",),
     "tests/cli/processes": ("processes",),

@@ -19,6 +19,7 @@ LOOK_EVERY_S = 0.05
 
 _CONFIG = """
 daemon off;
+master_process off;
 pid {folder}/nginx.pid;
 worker_rlimit_nofile 65536;
 events {{ worker_connections 32768; }}
@@ -47,6 +48,8 @@ http {{
 @asynccontextmanager
 async def nginx(folder: Path, ports: Sequence[int]) -> AsyncIterator[str]:
     """Run nginx before the nodes at these ports of the loopback address; yield its URL. It logs to a file in `folder`.
+
+    It is one process: the workers of a master that is killed would go on.
 
     Raises `Failure` if there is no nginx, or it does not listen.
     """
