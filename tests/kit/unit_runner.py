@@ -80,9 +80,13 @@ class Runner:
         self._socket.bind(str(self._folder / "notify"))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket.settimeout(LOOK_S)
-        for command in self.settings["ExecStartPre"]:
-            subprocess.run(shlex.split(command), env=environment(), cwd=self._cwd, timeout=WAIT_S, check=True)
-        self._start()
+        try:
+            for command in self.settings["ExecStartPre"]:
+                subprocess.run(shlex.split(command), env=environment(), cwd=self._cwd, check=True)
+            self._start()
+        except BaseException:
+            self._socket.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
