@@ -72,7 +72,7 @@ def test_a_restored_backup_resets_the_clients_that_saw_more(tmp_path: Path, rest
             restore(server, saved)
             # Without a publish the node must notice by itself.
             assert farewell(peer) == "rewound"
-        until("the node to be ready", lambda: server.request("GET", "/readyz")[0] == 200)
+        until("the node to be ready", lambda: server.request("GET", "/readyz?store")[0] == 200)
         for number in range(advance):
             server.put("advanced", number)
         with ForeignClient(server) as peer:
@@ -128,7 +128,7 @@ def test_a_full_disk_acknowledges_nothing_and_leases_stay(tmp_path: Path) -> Non
             assert "retry-after" in headers
             for _ in range(20):
                 server.request("PUT", "/v1/topics/disk/more", "x" * 50_000, {"Content-Type": "application/json"})
-            ready, because, _ = server.request("GET", "/readyz")
+            ready, because, _ = server.request("GET", "/readyz?store")
             assert (ready, because["message"].partition(":")[0]) == (503, "publishes fail")
             for number in range(acknowledged):
                 peer.expect("notify", topic=f"disk/{number}")
@@ -154,7 +154,7 @@ def test_a_store_that_is_gone_is_down_until_it_is_back_and_no_client_is_reset(tm
             peer.subscribe("t")
             folder.rename(away)
             folder.mkdir()
-            until("the node sees it", lambda: server.request("GET", "/readyz")[0] == 503)
+            until("the node sees it", lambda: server.request("GET", "/readyz?store")[0] == 503)
             assert server.request("PUT", "/v1/topics/t", 2, {"Content-Type": "application/json"})[0] == 503
             if workers > 1:
                 (worker, *_) = workers_of(server)
@@ -166,7 +166,7 @@ def test_a_store_that_is_gone_is_down_until_it_is_back_and_no_client_is_reset(tm
             assert list(folder.iterdir()) == []
             folder.rmdir()
             away.rename(folder)
-            until("it is back", lambda: server.request("GET", "/readyz")[0] == 200)
+            until("it is back", lambda: server.request("GET", "/readyz?store")[0] == 200)
             if workers == 1:
                 assert server.put("t", 2) == version + 1
                 peer.expect("notify", topic="t", value=2)

@@ -63,6 +63,8 @@ class _Stored:
 class HttpCache:
     """The replies that a caching proxy keeps. `stubborn_s`: it repeats each for so long, answers to POST included.
 
+    One that is stubborn looks at no body: those of polls differ by the age that their client tells.
+
     `shared`: its clients share it, so that it keeps nothing ``private``.
 
     `counts`: replies that were ``forwarded``, ``revalidated`` (the node said 304) and ``reused`` (without asking).
@@ -74,12 +76,11 @@ class HttpCache:
         self._forbidden = (b"no-store", b"private") if shared else (b"no-store",)
         self._kept: dict[tuple[bytes, ...], _Stored] = {}
 
-    @staticmethod
-    def key(request: h11.Request, body: bytes) -> tuple[bytes, ...]:
+    def key(self, request: h11.Request, body: bytes) -> tuple[bytes, ...]:
         """Return the key of a reply: the request, and everything that a node's ``Vary`` names."""
         headers = dict(request.headers)
         varies = (headers.get(name, b"") for name in (b"accept", b"authorization", b"origin"))
-        return request.method, request.target, *varies, body
+        return request.method, request.target, *varies, b"" if self._stubborn_s else body
 
     def usable(self, key: tuple[bytes, ...]) -> _Stored | None:
         """Return a reply that may be used without revalidation, with its ``Age``; None if there is none."""

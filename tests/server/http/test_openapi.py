@@ -8,7 +8,7 @@ from softstate.server.http import openapi
 from softstate.server.http.openapi_route import OPENAPI_FILE
 from softstate.server.http.reference import REFERENCE_FILE, page
 from softstate.server.http.routes import ROUTES
-from softstate.web import WEB_PATHS
+from softstate.web import PAGE_PATHS, WEB_PATHS
 from tests.kit.fake_node import FakeNode
 
 AGAIN = "write it again: python -m softstate.server.http.describe"
@@ -25,7 +25,7 @@ def test_the_committed_page_is_the_generated_one() -> None:
 
 def test_every_request_is_described_but_for_the_browser_client() -> None:
     left_out = {path for path, methods in ROUTES.items() for each in methods.values() if each.about is None}
-    assert left_out == set(WEB_PATHS)
+    assert left_out == {*WEB_PATHS, *PAGE_PATHS}
     described = {path: set(item) - {"parameters"} for path, item in DESCRIBED["paths"].items()}
     assert described == {
         path: {method.lower() for method in methods} for path, methods in ROUTES.items() if path not in left_out

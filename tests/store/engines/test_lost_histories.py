@@ -101,7 +101,7 @@ async def test_restored_under_a_node_that_has_not_seen_more(rig: Rig) -> None:
         await rig.restore(backup)
         await is_at(near, aware, {"kept": "old"})
         cable.plug(port_of(rig.url))
-        await until(lambda: far.node.ready)
+        await until(lambda: far.node.unready is None)
         await unaware.client.publish("kept", "new")
         await is_at(near, aware, {"kept": "new"})
         await is_at(far, unaware, {"kept": "new"})

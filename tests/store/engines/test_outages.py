@@ -51,8 +51,8 @@ async def endures(served: Served, follower: Follower, since: float) -> None:
     """Watch a node and its client without a store, which could be read last at `since`, for longer than a lease."""
     unavailable = 503, "unavailable"
     assert said(await served.put("of/unknown/fate", "lost or not")) == unavailable
-    await until(lambda: not served.node.ready)
-    assert said(await served.ask("GET", "/readyz")) == unavailable
+    await until(lambda: served.node.unready is not None)
+    assert said(await served.ask("GET", "/readyz?store")) == unavailable
     assert said(await served.ask("GET", "/v1/topics/t")) == unavailable
     assert said(await served.ask("POST", "/v1/poll", POLL)) == unavailable
     assert (await served.ask("GET", "/healthz")).status == 200
@@ -64,8 +64,8 @@ async def endures(served: Served, follower: Follower, since: float) -> None:
 
 async def recovers(served: Served, follower: Follower) -> None:
     """Watch them once the store is back."""
-    await until(lambda: served.node.ready)
-    assert (await served.ask("GET", "/readyz")).status == 200
+    await until(lambda: served.node.unready is None)
+    assert (await served.ask("GET", "/readyz?store")).status == 200
     assert (await served.put("t", "after")).status == 200
     await follower.shows({"t": "after", "kept": "before"})
     await until(lambda: follower.updates.age < AGE_S_MAX)
@@ -179,7 +179,7 @@ async def test_no_writes_for_a_while(rig: Rig, advice: str) -> None:
                 await until(lambda: follower.updates.age < AGE_S_MAX)
                 await trio.sleep(POLL_S)
             assert (await served.ask("GET", "/v1/topics/kept")).status == 200
-            assert (await served.ask("GET", "/readyz")).status == 503, "publishers are to go elsewhere"
+            assert (await served.ask("GET", "/readyz?store")).status == 503, "publishers are to go elsewhere"
             assert (await served.ask("POST", "/v1/poll", POLL)).status == 200
             assert not receipt.settled
         finally:
