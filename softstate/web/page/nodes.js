@@ -185,8 +185,9 @@ export function clients(fresh) {
   /** @type {Map<string, number>} */
   const modes = new Map();
   for (const { modes: each } of told) {
-    for (const [mode, count] of Object.entries(each)) modes.set(mode, (modes.get(mode) ?? 0) + count);
+    for (const [mode, count] of Object.entries(each)) if (count) modes.set(mode, (modes.get(mode) ?? 0) + count);
   }
+  if (!modes.size) return [make("p", {}, "No client has told how old its knowledge is.")];
   const highest = (/** @type {string} */ name) => Math.max(...told.map((each) => each[name] ?? -1));
   const age = (/** @type {string} */ name) => (highest(name) < 0 ? "unknown" : duration(highest(name)));
   const rows = terms([
