@@ -32,6 +32,7 @@ from bench.speed.reads import reads
 from bench.speed.recovery.recovery import recovery
 from bench.speed.sessions import sessions
 from bench.speed.stalled import stalled
+from bench.speed.start import start
 from bench.speed.streams import streams
 from bench.speed.sustained import sustained as publish_without_rest
 from bench.speed.tls import tls
@@ -301,6 +302,12 @@ def tls_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - froz
 def auth_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
     """Measure what permissions cost, and the time until a revocation is in force, beside a node without them."""
     return measuring.show(auth(measuring))
+
+
+@app.command(name="start")
+def start_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+    """Measure the CPU of commands that ask a node once, beside an interpreter that imports Trio."""
+    return measuring.show(start(measuring))
 
 
 @app.command(name="herd")

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from softstate.cli import exit_codes
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
+from softstate.cli.options.plain import goes_plainly, read
 from softstate.cli.terminal.hints import no_patterns, show_hint
 from softstate.cli.terminal.values import change_fields, json_text, line_text, unreadable_text
 from softstate.cli.visible import visible
 from softstate.errors import Invalid
 from softstate.names import ALL, check_prefix
 
+if TYPE_CHECKING:
+    from softstate.client.requests.reading import Listing
 
-async def command(
+
+def command(
     prefix: str = ALL,
     /,
     *,
     json: AsJson = False,
     url: Urls = (DEFAULT_URL,),
     credentials: Presented = NO_CREDENTIALS,
-    timeout: Timeout = 5.0,  # noqa: ASYNC109 - a flag of that name
+    timeout: Timeout = 5.0,
 ) -> int:
     """Print every topic below a prefix, sorted, one a line: topic, version and value, with tabs between them.
 
@@ -34,8 +40,10 @@ async def command(
         check_prefix(prefix)
     except Invalid as error:
         raise Invalid("; ".join(filter(None, (error.message, no_patterns(prefix))))) from None
-    async with connected(url, credentials, push=False) as client:
-        changes = await client.list(prefix, timeout_s=timeout)
+    if goes_plainly(url, credentials):
+        changes = read(url, credentials, timeout, lambda reading: reading.listing(prefix, timeout))
+    else:
+        changes = _by_client(prefix, url, credentials, timeout)
     if not changes and not changes.unreadable:
         show_hint(no_patterns(prefix))
     if changes.unreadable:
@@ -47,3 +55,14 @@ async def command(
             line = f"{visible(change.topic)}\t{change.version}\t{json_text(change.value)}"
         sys.stdout.write(line + "\n")
     return exit_codes.OK
+
+
+def _by_client(prefix: str, urls: Sequence[str], credentials: Presented, timeout_s: float) -> Listing:
+    """Read by a whole client: through TLS, or with a file of tokens."""
+    import trio  # noqa: PLC0415 - it is half of the start of a command
+
+    async def main() -> Listing:
+        async with connected(urls, credentials, push=False) as client:
+            return await client.list(prefix, timeout_s=timeout_s)
+
+    return trio.run(main)

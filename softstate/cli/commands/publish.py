@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
-import trio
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.exit_codes import REFUSED, USAGE, Failure
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
-from softstate.cli.terminal import ndjson
+from softstate.cli.options.plain import goes_plainly, post
 from softstate.cli.terminal.hints import show_hint
 from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.terminal.values import line_text, value_of
-from softstate.client.api.receipt import Receipt, refusal_of
-from softstate.errors import Behind, KeyReused, OutcomeUnknown, Overloaded, RequestError, Unauthenticated, Unavailable
+from softstate.errors import (
+    ERRORS_BY_CODE,
+    Behind,
+    Denied,
+    KeyReused,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    RequestError,
+    Unauthenticated,
+    Unavailable,
+)
 from softstate.model import Value
 from softstate.names import check_topic
 
+if TYPE_CHECKING:
+    from softstate.client.api.receipt import Receipt
+
 HINT_AFTER_S = 2.0
 """Without a connection for so long, a hint says what is waited for."""
+
+FIRST_TRY_S = 5.0
+"""Longest time that the first try waits for an answer: as long as a node lets its clients wait."""
 
 INPUT_BYTES_MAX = 64 << 20
 """Longest value that is read from standard input, as JSON: anything above it is another file, or has no end."""
 
 
-async def command(
+def command(
     topic: str | None = None,
     value: Annotated[str | None, Parameter(metavar="JSON", allow_leading_hyphen=True)] = None,
     /,
@@ -43,11 +60,11 @@ async def command(
     json: AsJson = False,
     url: Urls = (DEFAULT_URL,),
     credentials: Presented = NO_CREDENTIALS,
-    timeout: Timeout = 30.0,  # noqa: ASYNC109 - a flag of that name
+    timeout: Timeout = 30.0,
 ) -> int:
     """Publish one value, or a file of them, and return when the store has it durably. Prints the version.
 
-    It retries through a restart of the node; its number keeps a publish that was sent twice from being applied twice.
+    It retries through a restart of the node; a publish that was sent twice is not applied twice.
 
     :param topic: The topic, such as orders/42.
     :param value: The value, as JSON: '{"state": "paid"}', 42, '"text"'; '-' reads it from standard input.
@@ -63,9 +80,7 @@ async def command(
     if ndjson_file is not None:
         if topic is not None or expect is not None or key is not None:
             raise Failure("--ndjson takes topics, values and keys from the file: give none of them as well", USAGE)
-        return await ndjson.publish_file(
-            ndjson_file, ndjson.Run(urls=url, timeout_s=timeout, name=run, credentials=credentials), from_line, json
-        )
+        return _publish_file(ndjson_file, url, timeout, run, credentials, from_line, as_json=json)
     if topic is None:
         raise Failure("publish needs a topic and a value, or --ndjson FILE", USAGE)
     if from_line != 1 or run is not None:
@@ -73,8 +88,8 @@ async def command(
     check_topic(topic)
     if value is None or value == "--delete":
         raise Failure(f"publish needs a value in JSON; softstate delete {shlex.quote(topic)} deletes the topic", USAGE)
-    given = await trio.to_thread.run_sync(_read_value, abandon_on_cancel=True) if value == "-" else value
-    version = await publish_one(OneChange(topic, value_of(given), False, expect, key), url, credentials, timeout)
+    given = _read_value() if value == "-" else value
+    version = publish_now(OneChange(topic, value_of(given), False, expect, key), url, credentials, timeout)
     print(line_text({"topic": topic, "version": version}) if json else version)
     return exit_codes.OK
 
@@ -100,11 +115,74 @@ class OneChange:
     key: str | None
 
 
+def _publish_file(
+    path: str,
+    urls: Sequence[str],
+    timeout_s: float,
+    run: str | None,
+    credentials: Presented,
+    from_line: int,
+    *,
+    as_json: bool,
+) -> int:
+    import trio  # noqa: PLC0415 - it is half of the start of a command
+
+    from softstate.cli.terminal import ndjson  # noqa: PLC0415
+
+    how = ndjson.Run(urls=urls, timeout_s=timeout_s, name=run, credentials=credentials)
+    return trio.run(ndjson.publish_file, path, how, from_line, as_json)
+
+
+def publish_now(change: OneChange, urls: Sequence[str], credentials: Presented, timeout_s: float) -> int:
+    """Publish one change as `publish_one` does, but at first without a loop; raises the same.
+
+    The first node is asked once, under a key of its own: if it gives no answer, a whole client repeats the change under
+    that key. If it was not applied for certain, the client publishes it as if nothing had been tried.
+    """
+    from softstate.client.requests.reply import HttpFailed  # noqa: PLC0415 - --help does without
+    from softstate.wire.messages import UNTRIED  # noqa: PLC0415
+
+    ends_s = time.monotonic() + timeout_s
+    if goes_plainly(urls, credentials):
+        keyed = change if change.key is not None else replace(change, key=secrets.token_hex(16))
+        try:
+            return _published(keyed, urls[0], credentials, min(timeout_s, FIRST_TRY_S))
+        except KeyReused as error:
+            raise Failure(f"nothing was published: {error.message}", USAGE) from None
+        except HttpFailed as failure:
+            change = change if failure.unsent else keyed
+        except Unavailable as error:
+            change = change if error.why == UNTRIED else keyed
+        except Denied as error:
+            if error.why is None:
+                raise
+        except (Overloaded, Behind, NotFound):
+            pass  # it was not applied; another node may take it, or this one later
+    import trio  # noqa: PLC0415 - it is half of the start of a command
+
+    return trio.run(publish_one, change, urls, credentials, max(ends_s - time.monotonic(), 0.0))
+
+
+def _published(change: OneChange, url: str, credentials: Presented, timeout_s: float) -> int:
+    from softstate.wire import CBOR  # noqa: PLC0415 - --help does without
+    from softstate.wire.messages import Batch, BatchChange, BatchResults  # noqa: PLC0415
+
+    body = CBOR.dumps(Batch([BatchChange(change.topic, change.value, expect=change.expect, key=change.key)]))
+    (result,) = post(url, "/v1/publish", body, credentials, timeout_s).decode(BatchResults).results
+    if result.code in ERRORS_BY_CODE:
+        raise ERRORS_BY_CODE[result.code](result.message, current=result.current, why=result.why)
+    return result.version
+
+
 async def publish_one(change: OneChange, urls: Sequence[str], credentials: Presented, timeout_s: float) -> int:
     """Send one change and return its version, once the store has it durably; 0 for a deletion of nothing.
 
     Raises `Failure` if nothing was published, `OutcomeUnknown` if it may have been, and refusals as what they are.
     """
+    import trio  # noqa: PLC0415 - a change that is taken at once does without
+
+    from softstate.client.api.receipt import refusal_of  # noqa: PLC0415
+
     reached = Reached()
     refusal: RequestError | None = None
     async with connected(urls, credentials, push=False, reached=reached) as client:

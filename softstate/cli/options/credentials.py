@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import trio
 from cyclopts import Parameter
 
 from softstate.cli.visible import visible
@@ -144,6 +143,8 @@ def _provider(path: Path) -> TokenProvider:
             print(f"softstate: {visible(text)}", file=sys.stderr, flush=True)
 
     async def provide(request: TokenRequest) -> str:
+        import trio  # noqa: PLC0415 - reads over plain sockets do without
+
         nonlocal given
         try:
             token = await trio.to_thread.run_sync(read_token, path)

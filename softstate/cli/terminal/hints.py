@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from softstate.cli.visible import visible
-from softstate.client.api.client import Client, count_below
 from softstate.errors import SoftstateError
 from softstate.names import ALL, is_prefix
+
+if TYPE_CHECKING:
+    from softstate.client.api.client import Client
 
 WILDCARDS = frozenset("*#>")
 """Characters that stand for any segment elsewhere (shells, MQTT, NATS), and for themselves here."""
@@ -28,6 +31,8 @@ async def hint(client: Client, name: str, what_next: str) -> str | None:
 
     `what_next` says how the command gets at topics below a prefix.
     """
+    from softstate.client.api.client import count_below  # noqa: PLC0415 - a name that is there needs no hint
+
     with suppress(SoftstateError):
         if not is_prefix(name):
             count = await count_below(client, f"{name}/", COUNTED_MAX, HINT_S_MAX)
