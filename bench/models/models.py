@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from bench.models.part import Part
-from bench.models.parts import copies, costs, crashes, faults, herds, signalling
+from bench.models.parts import churn, copies, costs, crashes, faults, herds, signalling
 from softstate.errors import ConfigError
 
 
@@ -37,6 +37,7 @@ PARTS: dict[str, Measure] = {
     "F-f": faults.f_f,
     "F-g": signalling.f_g,
     "F-h": copies.f_h,
+    "F-i": churn.f_i,
 }
 """All parts, in the order in which they are printed."""
 

@@ -93,7 +93,7 @@ def follow(given: Following, seed: int) -> Followed:
     logger = logging.getLogger("softstate.client")
     disabled, logger.disabled = logger.disabled, True  # faults are meant, and clients warn of them
     try:
-        with _patched(given):
+        with patched(given):
             world = run_world(
                 seed, scenario, nodes=1, config=config_of(given), record_messages=True, sample_every_s=math.inf
             )
@@ -131,7 +131,8 @@ async def _forget(world: World, given: Following) -> None:
 
 
 @contextmanager
-def _patched(given: Following) -> Iterator[None]:
+def patched(given: Following) -> Iterator[None]:
+    """Take out of the product what `given` does without, for the duration of a block."""
     with ExitStack() as stack:
         if not given.feedback:
             stack.enter_context(patch.object(PushMessages, "_pushes_lost", _overlook))
