@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 
 from bench.measure.options import Measuring
 from bench.models.command import ModelsPlan, show_models
+from bench.spectrum.spectrum import spectrum
 from bench.speed.auth.auth import auth
 from bench.speed.beats import beats
 from bench.speed.browser import browser
@@ -320,6 +321,18 @@ def herd_command(plan: Annotated[HerdPlan, Parameter(name="*")] = HerdPlan()) ->
 def models_command(plan: Annotated[ModelsPlan, Parameter(name="*")] = ModelsPlan()) -> int:  # noqa: B008 - frozen
     """Measure what the models of the literature and of this project predict, in simulation, and compare."""
     return show_models(plan)
+
+
+@app.command(name="spectrum")
+def spectrum_command(*, seed: int = 1, quick: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Compare where session state may be: nowhere, in the node, in a store beside it, durable for good.
+
+    :param seed: Decides all that is random.
+    :param quick: Fewer clients and shorter phases.
+    """
+    part = spectrum(seed, quick=quick)
+    print(part)
+    return 0 if part.ok else 1
 
 
 def interrupt_at_signals() -> None:

@@ -1,0 +1,132 @@
+"""``python -m bench spectrum``: session state nowhere, in the node, in a store beside it, and durable for good.
+
+The same nodes, clients and workload for all placements (`bench.spectrum.workload`), in virtual time, so that figures
+are repeatable by their seed. A promise that the product's own placement breaks fails the bench; an alternative may
+break what it does not promise, and the table says so.
+"""
+
+from __future__ import annotations
+
+import time
+
+from bench.models.part import Cell, Grid, Part
+from bench.spectrum.engines import costs
+from bench.spectrum.placements import Where
+from bench.spectrum.workload import CHANGE_EVERY_S, CLIENTS, DOWN_S, SILENT_S, TOPICS, Placement, Result, Run
+
+SOFT = Placement("soft, as it is", "node", beats=True, own=True)
+QUIET = Placement("soft, beats off", "node", own=True)
+AGE_S = 1.0
+"""Polling as often as beats come has the same ages."""
+
+ALTERNATIVES = (
+    Placement("soft, digest off", "node", digest=False),
+    Placement("soft, bye off", "node", bye=False),
+    Placement("external (Redis)", "external"),
+    Placement("hard (SQLite, PostgreSQL)", "durable"),
+)
+IN_A_NODE_BYTES: dict[Where, float] = {"nowhere": 0.0, "node": 3_174.0, "external": 3_174.0, "durable": 3_174.0}
+"""Resident memory of an idle session of a node: 3.1 KiB, by `bench sessions` at b859957."""
+
+
+def spectrum(seed: int, *, quick: bool) -> Part:
+    """Run all placements, and compare them with the product's."""
+    began = time.process_time()
+    part = Part(
+        "spectrum",
+        "where session state is: nowhere, in the node, beside it, durable",
+        f"{CLIENTS[quick]} clients of one node follow two of {TOPICS} topics each; a change every"
+        f" {CHANGE_EVERY_S:g} s on average. In one run: steady; kill -9, back after {DOWN_S:g} s; the node forgets"
+        f" the names of all leases; a third of the clients is cut off for {SILENT_S:g} s; a third vanishes; a"
+        " third leaves. Nodes and clients are the product's in all placements, in virtual time.",
+        seed,
+    )
+    soft = Run(SOFT, seed, quick=quick).run()
+    quiet = Run(QUIET, seed, quick=quick).run()
+    budget_s = 2 * 60 / quiet.messages_per_min
+    polls = (
+        Placement(f"stateless, poll {budget_s:.1f} s: equal messages", "nowhere", poll_s=budget_s),
+        Placement(f"stateless, poll {AGE_S:g} s: equal ages", "nowhere", poll_s=AGE_S),
+    )
+    others = [Run(placement, seed, quick=quick).run() for placement in (*polls, *ALTERNATIVES)]
+    results = [soft, quiet, *others]
+    _tables(part, results, quiet)
+    _judge(part, [soft, quiet])
+    _costs(part, results, quick=quick)
+    part.notes += [RATIO_NOTE, ATTEMPTS_NOTE, SPACE_NOTE, HARD_NOTE]
+    part.took_cpu_s = time.process_time() - began
+    return part
+
+
+RATIO_NOTE = "ratios are to soft state without beats, of the same run, as the alternatives have no beats"
+ATTEMPTS_NOTE = (
+    "dials and polls of one minute from the kill on; a herd of so few clients is spread over a tenth of a second,"
+    " so that all of them meet the node while it is down: F-a has larger ones"
+)
+SPACE_NOTE = "bytes of a session in the node are those of `bench sessions`, those in the store are of its texts"
+HARD_NOTE = (
+    "hard state has neither renewals nor a TTL: a client that vanished keeps its session and its queue until"
+    " something outside ends them, and names that were lost are not found. It is the only one that removes nobody"
+    " falsely"
+)
+
+
+def _tables(part: Part, results: list[Result], quiet: Result) -> None:
+    steady: list[list[Cell]] = []
+    failed: list[list[Cell]] = []
+    ended: list[list[Cell]] = []
+    for each in results:
+        name = each.placement.name
+        ratio = each.messages_per_min / quiet.messages_per_min
+        steady.append([
+            name, each.stale_p50_s, each.stale_p99_s, each.messages_per_min, ratio, each.operations_per_min,
+            IN_A_NODE_BYTES[each.placement.where], each.store_bytes,
+        ])  # fmt: skip
+        failed.append([
+            name, each.first_fresh_s, each.all_fresh_s, each.attempts, each.recovery_operations, each.doubt_stale_s,
+        ])  # fmt: skip
+        ended.append([
+            name, each.orphan_s, each.wasted, each.bye_orphan_s, each.false_removals, each.lost, each.repeated,
+        ])  # fmt: skip
+    head = ["", "stale p50 s", "p99 s", "messages/min", "ratio", "store operations/min", "bytes, node", "store"]
+    part.grids.append(Grid("steady, of one client", head, steady))
+    head = ["", "first fresh s", "all fresh s", "dials and polls each", "store operations", "old after lost names s"]
+    part.grids.append(Grid("after kill -9, and after the node lost names of leases", head, failed))
+    head = ["", "orphan s", "pushes wasted", "orphan s after goodbye", "removed falsely", "lost", "repeated"]
+    part.grids.append(Grid("clients that vanish, leave, or are cut off for longer than a TTL", head, ended))
+
+
+def _judge(part: Part, own: list[Result]) -> None:
+    for each in own:
+        name = each.placement.name
+        part.broken += [f"{name}: {broken}" for broken in each.broken]
+        part.bound(f"copies that lack the newest value in the end, {name}", each.lost, 0)
+        part.bound(f"deliveries repeated, {name}", each.repeated, 0)
+        part.bound(f"orphan after a client vanished, {name}", each.orphan_s, 1.1 * 60 + 2.0, "s")
+        part.bound(f"old after lost names, {name}", each.doubt_stale_s, 1.2 * 20 + 5.0 + 2.0, "s")
+
+
+def _costs(part: Part, results: list[Result], *, quick: bool) -> None:
+    found, notes = costs(quick=quick)
+    part.notes += notes
+    external, hard = _first(results, "external"), _first(results, "durable")
+    rows: list[list[Cell]] = []
+    for cost in found:
+        result = external if cost.engine.startswith("redis") else hard
+        rows.append([
+            cost.engine, cost.alone_s * 1e6, cost.batched_s * 1e6, result.placement.name, result.operations_per_min,
+            result.operations_per_min * cost.alone_s * 1e3,
+        ])  # fmt: skip
+    head = [
+        "",
+        "us an operation",
+        "us in a batch of 32",
+        "placement",
+        "operations/min",
+        "ms of waiting a client-minute",
+    ]
+    part.grids.append(Grid("operations of real engines, on this machine: not repeatable", head, rows))
+
+
+def _first(results: list[Result], where: Where) -> Result:
+    return next(each for each in results if each.placement.where == where)
