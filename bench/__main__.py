@@ -13,6 +13,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from bench.everything import run_everything
 from bench.measure.options import Measuring
 from bench.models.command import ModelsPlan, show_models
 from bench.spectrum.spectrum import spectrum
@@ -48,6 +49,10 @@ from softstate.cli.exit_codes import INTERRUPTED, leaf
 from softstate.cli.options.durations import duration as a_duration
 from softstate.cli.processes.interrupt import interruptible
 from softstate.errors import ConfigError, SoftstateError
+
+PEERS_CLIENTS = 3_000
+PEERS_DOWN_S = 2.0
+"""The crash of ``peers``: as many clients as the generators of all systems can have."""
 
 app = App(
     name="bench",
@@ -321,6 +326,39 @@ def herd_command(plan: Annotated[HerdPlan, Parameter(name="*")] = HerdPlan()) ->
 def models_command(plan: Annotated[ModelsPlan, Parameter(name="*")] = ModelsPlan()) -> int:  # noqa: B008 - frozen
     """Measure what the models of the literature and of this project predict, in simulation, and compare."""
     return show_models(plan)
+
+
+@app.command(name="peers")
+def peers_command(
+    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    *,
+    folder: Annotated[Path | None, Parameter(name="--peers", metavar="DIR")] = None,
+) -> int:
+    """Measure fan-out and recovery beside other systems, those that are installed.
+
+    :param folder: Folder of the programs of other systems, centrifugo and nats-server; else PATH is searched.
+    """
+    measuring.refuse_against("peers", "it compares with other systems; fanout and recovery take it")
+    measuring.show(fanout(measuring))
+    return measuring.show(recovery(measuring, None if measuring.quick else PEERS_CLIENTS, PEERS_DOWN_S, 0, folder))
+
+
+@app.command(name="all")
+def all_command(
+    into: Path = Path("bench.txt"),
+    *,
+    only: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    quick: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Run every bench and trial, each in a process of its own, and write all output to one file.
+
+    :param into: The file; it is replaced.
+    :param only: A command to run; may be repeated. The default is all of them.
+    :param quick: Smaller sizes of all that has them.
+    """
+    failed = [outcome.name for outcome in run_everything(into, only, quick=quick) if outcome.code]
+    print(f"{into}: failed: {', '.join(failed)}" if failed else f"{into}: nothing failed")
+    return 1 if failed else 0
 
 
 @app.command(name="spectrum")
