@@ -16,6 +16,7 @@ from cyclopts.validators import Number
 from bench.everything import run_everything
 from bench.measure.options import Measuring
 from bench.models.command import ModelsPlan, show_models
+from bench.models.page import PAGE, write as write_page
 from bench.spectrum.spectrum import spectrum
 from bench.speed.auth.auth import auth
 from bench.speed.beats import beats
@@ -362,14 +363,22 @@ def all_command(
 
 
 @app.command(name="spectrum")
-def spectrum_command(*, seed: int = 1, quick: Annotated[bool, Parameter(negative=())] = False) -> int:
+def spectrum_command(
+    *,
+    seed: int = 1,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    write: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
     """Compare where session state may be: nowhere, in the node, in a store beside it, durable for good.
 
     :param seed: Decides all that is random.
     :param quick: Fewer clients and shorter phases.
+    :param write: Write the tables into softstate/docs/evidence.md.
     """
     part = spectrum(seed, quick=quick)
     print(part)
+    if write:
+        write_page([part], PAGE)
     return 0 if part.ok else 1
 
 

@@ -52,7 +52,8 @@ def markdown(part: Part) -> str:
     blocks += [f"{_capital(grid.title)}:\n\n{_table(grid.cells())}" for grid in part.grids]
     blocks += [_lines(f"**Broken:** {what}.") for what in part.broken]
     blocks += [_lines(f"{_capital(note)}.") for note in part.notes]
-    blocks.append(f"Repeat it: `python -m bench models --only {part.name}` ({part.origin}).")
+    command = part.command or f"python -m bench models --only {part.name}"
+    blocks.append(f"Repeat it: `{command}` ({part.origin}).")
     return "\n\n".join(blocks)
 
 

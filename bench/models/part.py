@@ -84,6 +84,8 @@ class Part:
     machine_bound: bool = False
     """Whether figures are of this machine's speed, and differ from run to run."""
     took_cpu_s: float = 0.0
+    command: str = ""
+    """How to repeat it; "": by ``python -m bench models --only NAME``."""
 
     def compare(
         self, what: str, measured: Estimate | float, model: float, within: float = WITHIN, reason: str = ""

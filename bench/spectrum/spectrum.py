@@ -40,6 +40,7 @@ def spectrum(seed: int, *, quick: bool) -> Part:
         f" the names of all leases; a third of the clients is cut off for {SILENT_S:g} s; a third vanishes; a"
         " third leaves. Nodes and clients are the product's in all placements, in virtual time.",
         seed,
+        command="python -m bench spectrum",
     )
     soft = Run(SOFT, seed, quick=quick).run()
     quiet = Run(QUIET, seed, quick=quick).run()

@@ -8,8 +8,10 @@ import pytest
 
 from bench.models import page
 from bench.models.measured.estimates import Estimate, mean_of, ratio_of
+from bench.models.measured.signalling import measure
 from bench.models.models import PARTS, chosen
-from bench.models.part import Compared, Grid, Part
+from bench.models.part import Compared, Grid, Part, text_of
+from bench.models.parts.signalling import DEFAULT, SESSIONS
 from bench.models.plots import plot
 from softstate.errors import ConfigError
 
@@ -77,6 +79,18 @@ def test_the_page_has_a_place_for_every_part() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     for name in PARTS:
         page.replaced(text, name, "text")
+
+
+def test_the_page_has_what_a_run_measures() -> None:
+    """The row of hard state, the cheapest, once more: the same seed gives the same figures everywhere."""
+    table = page.shown(page.PAGE.read_text(encoding="utf-8"), "T1").partition("I and M, a second of a sender's life:")[
+        2
+    ]
+    (row,) = [line for line in table.partition("The same under")[0].splitlines() if line.startswith("| HS ")]
+    found = measure("HS", DEFAULT, SESSIONS[False], 1)
+    figures = (found.inconsistency, found.orphan, found.missing, found.messages_per_s)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert [cells[3], cells[4], cells[5], cells[8]] == [text_of(figure.value) for figure in figures]
 
 
 def test_parts_are_chosen_by_name() -> None:
