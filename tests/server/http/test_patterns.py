@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from softstate.auth.tickets import ticket_of, topic_of
 from softstate.errors import Invalid, Unauthenticated
@@ -32,16 +32,19 @@ def matches(pattern: str, text: str) -> bool:
     return re.search(pattern.removesuffix("$") + r"\Z", text) is not None
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_a_topic_matches(text: str) -> None:
     assert matches(patterns.TOPIC, text) == takes(check_topic, text)
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_a_prefix_matches(text: str) -> None:
     assert matches(patterns.PREFIX, text) == takes(check_prefix, text)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_entity_tags_that_match_are_taken(text: str) -> None:
     if matches(patterns.TAGS, text):
