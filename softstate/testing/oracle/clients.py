@@ -150,6 +150,7 @@ class ClientChecks:
         renewal tells what it reads; for a client that has read slowly, since all that comes through is a sign of
         life, and beats wait behind it; and after a node has forgotten its lease, but not its connection: then answers
         to its publishes are signs of life, without beats (P-BEAT-7), as pushes are while beats are lost on the way.
+        Over a slow link a beat is as old as it is long on the way, and all that was sent ahead of it is a sign of life.
         """
         handle = self._handles.get((event.client, event.handle))
         if handle is None or not self._histories.all:
@@ -188,7 +189,9 @@ class ClientChecks:
             return
         bound_s = self._bounds.cut_off_s
         if self._beats_certify(event, bound_s):
-            bound_s = min(bound_s, self._bounds.beaten_s(beat_s))
+            bound_s = min(
+                bound_s, self._bounds.beaten_s(beat_s) + self._faults.travel_s(event.client, event.at_s, bound_s)
+            )
         # Ages allow for a clock that is 1 % slow, so they may exceed the time that has passed by as much.
         bound_s *= self._faults.fastest(event.client) / (1 - CLOCK_ERROR_MAX)
         if event.age_s > bound_s:

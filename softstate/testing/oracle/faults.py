@@ -39,6 +39,7 @@ class FaultRecord:
         self._jumped_at = self._frames_until = -math.inf
         self._read_slowly: set[str] = set()
         self._hindered: set[str] = set()
+        self._slow_links: dict[frozenset[str], tuple[float, float]] = {}
         self._store_faults: set[tuple[str, str]] = set()
         self._store_until = -SETTLE_S
 
@@ -61,6 +62,7 @@ class FaultRecord:
             self._read_slowly.add(host)
         if event.kind == "frames":
             self._frames_until = math.inf if "every one" in event.detail else max(self._frames_until, event.at_s)
+        self._take_slow_link(event)
         if event.kind in HINDRANCES:
             self._hindered.update(host.replace("→", "↔").split("↔"))
         if event.kind == "wall_jump":
@@ -74,6 +76,15 @@ class FaultRecord:
                 self._jumped_at = event.at_s
         else:
             self._take_store_fault(event)
+
+    def _take_slow_link(self, event: FaultInjected) -> None:
+        hosts, _, rest = event.detail.partition(" ")
+        if event.kind == "slow":
+            self._slow_links[frozenset(hosts.split("→"))] = float(rest.split()[2]), math.inf
+        elif event.kind in ("restore_routes", "heal"):
+            for link, (most_s, until) in self._slow_links.items():
+                if until == math.inf and (event.kind == "heal" or link == frozenset(hosts.split("↔"))):
+                    self._slow_links[link] = most_s, event.at_s
 
     def _take_store_fault(self, event: FaultInjected) -> None:
         begun = STORE_ENDS.get(event.kind)
@@ -133,6 +144,11 @@ class FaultRecord:
     def frames_lost(self, at_s: float, within_s: float) -> bool:
         """Return whether messages of any connection were lost or late less than `within_s` ago, while others came."""
         return at_s < self._frames_until + within_s
+
+    def travel_s(self, host: str, at_s: float, within_s: float) -> float:
+        """Return for how long messages between a host and another travelled at most, less than `within_s` ago."""
+        links = self._slow_links.items()
+        return max((most_s for link, (most_s, until) in links if host in link and at_s < until + within_s), default=0.0)
 
     def has_read_slowly(self, host: str) -> bool:
         """Return whether a host has stopped reading or read slowly: it may have missed a message."""

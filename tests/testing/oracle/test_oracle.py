@@ -192,6 +192,10 @@ BREAKING: dict[str, tuple[str, Events]] = {
     "live without beats while another's lease was forgotten": (
         "B", (BEATEN, LeasesDropped(30.0, "n1", ("b",)), age(40, 8.4))),
     "stale long after the healing": ("L", (commit(1, 2), HEALED, age(80, 79, "polling"))),
+    "live without beats, longer than one is on its way": (
+        "B", (BEATEN, FaultInjected(5.0, "slow", "n1→a 0.1 to 1 s"), age(40, 9.4))),
+    "live without beats, long after they were on their way": (
+        "B", (BEATEN, FaultInjected(1.0, "slow", "n1→a 1 to 10 s"), FaultInjected(2.0, "heal", ""), age(40, 8.4))),
     "live and cut off after a store fault": ("B", (
         FaultInjected(1, "store_slow", "1 to 2 s"), FaultInjected(2, "store_slow", "0 to 0 s"), age(80, 79))),
     "never certified": ("L", (HEALED, age(80, math.inf, "connecting"))),
@@ -301,6 +305,8 @@ KEEPING: dict[str, Events] = {
         BEATEN, LeasesDropped(20.0, "n1", ("a",)), age(40, 30)),
     "B with beats that are lost": (
         BEATEN, FaultInjected(20.0, "frames", "drop beat n1→a (1 of them)"), age(40, 30)),
+    "B with beats that are on their way": (
+        BEATEN, FaultInjected(5.0, "slow", "n1→a 1 to 10 s"), age(40, 18)),
     "B with beats of which some are always lost": (
         BEATEN, FaultInjected(1.0, "frames", "drop any message *→* (every one, chance 0.2)"), age(400, 30)),
     "B while the store is down": (FaultInjected(1, "store_down", "n1"), age(40, 39)),
