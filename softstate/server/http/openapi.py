@@ -161,6 +161,8 @@ def _form(each: Number | Text) -> Schema:
         form: Schema = {"type": "integer", "minimum": each.low, "maximum": each.high}
     else:
         form = {"type": "string", "minLength": 1, "maxLength": each.chars_max}
+        if each.pattern == patterns.EVENT_ID_OR_NONE:
+            form["minLength"] = 0
         if each.pattern:
             form["pattern"] = each.pattern
     if each.default is not None:

@@ -76,5 +76,7 @@ WRITE_HEADERS: Mapping[str, Text] = {
     "Idempotency-Key": Text(KEY_CHARS_MAX, "Makes it safe to repeat the request (P-PUB-4).", patterns.KEY),
 }
 STREAM_HEADERS: Mapping[str, Text] = {
-    "Last-Event-ID": Text(POSITION_CHARS_MAX, "Go on from here, ahead of `since`.", patterns.EVENT_ID)
+    "Last-Event-ID": Text(
+        POSITION_CHARS_MAX, "Go on from here, ahead of `since`; empty: from none.", patterns.EVENT_ID_OR_NONE
+    )
 }

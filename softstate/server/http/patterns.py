@@ -25,6 +25,9 @@ POSITION = rf"^{_NONCE}\.{_NONCE}\.(?:0|[1-9][0-9]{{0,15}})$"
 EVENT_ID = rf"^{_NONCE}\.{_NONCE}\.[1-9][0-9]{{0,15}}$"
 """The position that the ``id`` of an event is: above revision 0."""
 
+EVENT_ID_OR_NONE = rf"^(?:{EVENT_ID[1:-1]})?$"
+"""The same, or nothing: the `id` of a `reset`."""
+
 TAG = rf'^"{_NONCE}\.{_NONCE}\.(?:0|[1-9][0-9]{{0,15}})\+(?:json|cbor)"$'
 """As `softstate.server.http.validators.etag` writes one."""
 

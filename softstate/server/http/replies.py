@@ -56,10 +56,10 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event of a stream (P-SSE). One without a name is a change, or says of a topic that it is `unknown`."""
+    """One event of a stream (P-SSE); a `message`, without a name, is a change, or says that a topic is `unknown`."""
 
     data: Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/json", "contentSchema": _DATA})]
-    event: Literal["open", "sync", "reset", "gone"] | UnsetType = UNSET
+    event: Literal["message", "open", "sync", "reset", "gone"] | UnsetType = UNSET
     id: str | UnsetType = UNSET
 
 
