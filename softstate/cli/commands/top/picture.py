@@ -15,20 +15,20 @@ from softstate.cli.visible import visible
 NODE_CHARS = 6
 """Characters of a node's id that are shown."""
 
-COLUMNS = ("NODE", "URL", "SESS", "POLLING", "DELIV/s", "PUB/s", "AGE p50", "p99", "max", "CONGESTED", "REPAIRS", "MEM")
+# Wide enough for a terminal of 80 columns. SLOW counts clients that do not read as fast as values change.
+COLUMNS = ("NODE", "ADDRESS", "SESS", "POLL", "DELIV/s", "PUB/s", "AGE p99", "max", "SLOW", "REPAIRS", "MiB")
 _RIGHT_FROM = 2
 
 
 def picture(rows: Sequence[Row]) -> Group:
     """Draw the nodes; nothing that a node says is taken for markup or an escape sequence."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for at, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if at >= _RIGHT_FROM else "left", no_wrap=at != 1)
+        table.add_column(name, justify="right" if at >= _RIGHT_FROM else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell, style="" if row.up else "dim") for cell in cells(row)))
-        if not row.up:
-            table.add_row("", Text(visible(f"  {row.error}"), style="red"))
-    return Group(Text(headline(rows), style="bold"), Text(""), table)
+    away = [Text(visible(_absence(row)), style="red") for row in rows if not row.up]
+    return Group(Text(headline(rows), style="bold"), Text(""), table, *away)
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -49,21 +49,23 @@ def cells(row: Row) -> list[str]:
     """Write one node, a text for each of `COLUMNS`."""
     told = row.told
     name = str(told.get("node") or "?")[:NODE_CHARS]
-    if not row.up:
-        known = "never seen" if row.age_s is None else f"DOWN, seen {seconds_text(row.age_s)} ago"
-        name = f"{name} {known}"
-    ages = [row.clients.get(each) for each in ("age_p50_s", "age_p99_s", "age_max_s")]
+    ages = [row.clients.get(each) for each in ("age_p99_s", "age_max_s")]
     return [
         visible(name),
-        visible(row.url),
+        visible(row.url.partition("://")[2] or row.url),
         _count(told.get("sessions")),
         _count(told.get("polling")),
         *(_count(None if rate is None else round(rate)) for rate in row.rates.values()),
         *("-" if age is None else seconds_text(age) for age in ages),
         _count(told.get("congested")),
         _count(row.repairs),
-        "-" if told.get("memory_bytes") is None else f"{told['memory_bytes'] / 2**20:,.0f} MiB",
+        "-" if told.get("memory_bytes") is None else f"{told['memory_bytes'] / 2**20:,.0f}",
     ]
+
+
+def _absence(row: Row) -> str:
+    known = "never seen" if row.age_s is None else f"seen {seconds_text(row.age_s)} ago"
+    return f"DOWN  {row.url}, {known}: {row.error}"
 
 
 def _count(number: int | None) -> str:
