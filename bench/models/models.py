@@ -59,4 +59,6 @@ def models(
         began = clock()
         part = PARTS[name](seed, quick=quick)
         part.took_cpu_s = clock() - began
+        if quick:
+            part.command = f"python -m bench models --quick --only {name}"
         yield part

@@ -114,7 +114,7 @@ PATIENCE_S = 600.0
 TIMES = {False: ((2.0, 10.0), (5.0, 10.0), (5.0, 30.0), (5.0, 60.0), (10.0, 30.0)), True: ((5.0, 30.0),)}
 """Timeouts q of clients, and caps c of their backoff."""
 
-LOADS = {False: (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 60.0), True: (10.0, 40.0)}
+LOADS = {False: (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 60.0), True: (40.0,)}
 FRONTIER_WITHIN = 0.15
 HALVINGS = {False: 5, True: 2}
 
