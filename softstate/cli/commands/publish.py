@@ -133,6 +133,17 @@ def _publish_file(
     return trio.run(ndjson.publish_file, path, how, from_line, as_json)
 
 
+@dataclass(frozen=True)
+class Tried:
+    """An attempt that was made already, in a time that is over at `ends_s` of the monotonic clock.
+
+    It may have been applied under `key`; None if it was not applied for certain.
+    """
+
+    ends_s: float
+    key: str | None = None
+
+
 def publish_now(change: OneChange, urls: Sequence[str], credentials: Presented, timeout_s: float) -> int:
     """Publish one change as `publish_one` does, but at first without a loop; raises the same.
 
@@ -142,25 +153,26 @@ def publish_now(change: OneChange, urls: Sequence[str], credentials: Presented, 
     from softstate.client.requests.reply import HttpFailed  # noqa: PLC0415 - --help does without
     from softstate.wire.messages import UNTRIED  # noqa: PLC0415
 
-    ends_s = time.monotonic() + timeout_s
+    ends_s, tried = time.monotonic() + timeout_s, None
     if goes_plainly(urls, credentials):
-        keyed = change if change.key is not None else replace(change, key=secrets.token_hex(16))
+        key = secrets.token_hex(16) if change.key is None else change.key
         try:
-            return _published(keyed, urls[0], credentials, min(timeout_s, FIRST_TRY_S))
+            return _published(replace(change, key=key), urls[0], credentials, min(timeout_s, FIRST_TRY_S))
         except KeyReused as error:
             raise Failure(f"nothing was published: {error.message}", USAGE) from None
         except HttpFailed as failure:
-            change = change if failure.unsent else keyed
+            tried = Tried(ends_s, None if failure.unsent else key)
         except Unavailable as error:
-            change = change if error.why == UNTRIED else keyed
+            tried = Tried(ends_s, None if error.why == UNTRIED else key)
         except Denied as error:
             if error.why is None:
                 raise
+            tried = Tried(ends_s)
         except (Overloaded, Behind, NotFound):
-            pass  # it was not applied; another node may take it, or this one later
+            tried = Tried(ends_s)  # it was not applied; another node may take it, or this one later
     import trio  # noqa: PLC0415 - it is half of the start of a command
 
-    return trio.run(publish_one, change, urls, credentials, max(ends_s - time.monotonic(), 0.0))
+    return trio.run(publish_one, change, urls, credentials, timeout_s, tried)
 
 
 def _published(change: OneChange, url: str, credentials: Presented, timeout_s: float) -> int:
@@ -174,10 +186,13 @@ def _published(change: OneChange, url: str, credentials: Presented, timeout_s: f
     return result.version
 
 
-async def publish_one(change: OneChange, urls: Sequence[str], credentials: Presented, timeout_s: float) -> int:
+async def publish_one(
+    change: OneChange, urls: Sequence[str], credentials: Presented, timeout_s: float, tried: Tried | None = None
+) -> int:
     """Send one change and return its version, once the store has it durably; 0 for a deletion of nothing.
 
-    Raises `Failure` if nothing was published, `OutcomeUnknown` if it may have been, and refusals as what they are.
+    Raises `Failure` if nothing was published, `OutcomeUnknown` if it may have been, and refusals as what they are. If
+    it was `tried` before, and may have been applied then, a refusal without a look for that tells nothing (P-CLI-17).
     """
     import trio  # noqa: PLC0415 - a change that is taken at once does without
 
@@ -185,18 +200,22 @@ async def publish_one(change: OneChange, urls: Sequence[str], credentials: Prese
 
     reached = Reached()
     refusal: RequestError | None = None
+    left_s = timeout_s if tried is None else max(tried.ends_s - time.monotonic(), 0.0)
+    key, maybe = change.key, tried is not None and tried.key is not None
+    if tried is not None and tried.key is not None:
+        key, reached.yes = tried.key, True
     async with connected(urls, credentials, push=False, reached=reached) as client:
         if change.delete:
-            receipt = client.delete_soon(change.topic, expect=change.expect, key=change.key)
+            receipt = client.delete_soon(change.topic, expect=change.expect, key=key)
         else:
-            receipt = client.publish_soon(change.topic, change.value, expect=change.expect, key=change.key, each=True)
-        with trio.move_on_after(timeout_s):
+            receipt = client.publish_soon(change.topic, change.value, expect=change.expect, key=key, each=True)
+        with trio.move_on_after(left_s):
             with trio.move_on_after(HINT_AFTER_S):
-                return await _settled(receipt)
+                return await _settled(receipt, change.topic, maybe=maybe)
             if not reached.yes:
                 show_hint(f"no node reached at {' or '.join(urls)} so far: trying for {timeout_s:g} s")
-            return await _settled(receipt)
-        refusal = refusal_of(receipt)
+            return await _settled(receipt, change.topic, maybe=maybe)
+        refusal = None if maybe else refusal_of(receipt)
     if isinstance(refusal, Unauthenticated):
         raise refusal
     if refusal is not None:
@@ -210,11 +229,17 @@ async def publish_one(change: OneChange, urls: Sequence[str], credentials: Prese
     raise OutcomeUnknown(f"not acknowledged within {timeout_s:g} s: it may have been applied or not. {what_next}")
 
 
-async def _settled(receipt: Receipt) -> int:
-    """Return the version; raise what a node refused as the refusal that it is."""
+async def _settled(receipt: Receipt, topic: str, *, maybe: bool) -> int:
+    """Return the version; raise what a node refused as the refusal that it is, unless it was `maybe` applied before."""
+    from softstate.client.machine.publish_queue import RETRIED, UNSEEN, VERDICTS  # noqa: PLC0415 - as in publish_one
+
     try:
         return (await receipt.wait()).version
-    except KeyReused as error:
-        raise Failure(f"nothing was published: {error.message}", USAGE) from None
-    except (Overloaded, Unavailable, Behind) as error:
-        raise Failure(f"nothing was published: {error.message}", REFUSED) from None
+    except RequestError as error:
+        if maybe and error.code not in VERDICTS:
+            raise OutcomeUnknown(UNSEEN.format(topic, error)) from None
+        if isinstance(error, KeyReused):
+            raise Failure(f"nothing was published: {error.message}", USAGE) from None
+        if error.code in RETRIED:
+            raise Failure(f"nothing was published: {error.message}", REFUSED) from None
+        raise

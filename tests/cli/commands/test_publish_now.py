@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from softstate.cli.commands import publish
-from softstate.cli.commands.publish import OneChange, publish_now
+from softstate.cli.commands.publish import OneChange, Tried, publish_now
 from softstate.cli.exit_codes import Failure
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.client.requests.reply import HttpFailed, Reply
@@ -27,7 +27,7 @@ class Node:
     def __init__(self, outcome: BatchResult | Exception) -> None:
         self.outcome = outcome
         self.asked: list[Batch] = []
-        self.by_client: list[OneChange] = []
+        self.by_client: list[tuple[OneChange, Tried]] = []
 
     def post(self, url: str, path: str, body: bytes, _credentials: Presented, _timeout_s: float) -> Reply:
         assert (url, path) == (URLS[0], "/v1/publish")
@@ -37,11 +37,10 @@ class Node:
         return Reply(200, CONTENT, CBOR.dumps(BatchResults([self.outcome])))
 
     async def publish_one(
-        self, change: OneChange, urls: Sequence[str], _credentials: Presented, timeout_s: float
+        self, change: OneChange, urls: Sequence[str], _credentials: Presented, timeout_s: float, tried: Tried
     ) -> int:
-        assert urls == URLS
-        assert 0 < timeout_s <= 30
-        self.by_client.append(change)
+        assert (urls, timeout_s) == (URLS, 30.0)
+        self.by_client.append((change, tried))
         return 99
 
 
@@ -78,9 +77,9 @@ def test_what_may_have_been_applied_is_repeated_under_the_same_key(
 ) -> None:
     node = Node(outcome)
     assert published(monkeypatch, node) == 99
-    (change,) = node.by_client
-    assert change.key == (node.asked[0].changes[0].key if kept else None)
-    assert (change.topic, change.value, change.expect) == (CHANGE.topic, CHANGE.value, CHANGE.expect)
+    ((change, tried),) = node.by_client
+    assert change == CHANGE
+    assert tried.key == (node.asked[0].changes[0].key if kept else None)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +93,7 @@ def test_a_verdict_is_final(monkeypatch: pytest.MonkeyPatch, code: str, raised: 
 
 
 def test_a_key_of_the_user_is_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    node = Node(HttpFailed("refused", unsent=True))
+    node = Node(HttpFailed("broken off"))
     published(monkeypatch, node, OneChange("a", 1, False, None, "mine"))
-    assert [batch.changes[0].key for batch in node.asked] == ["mine"] == [each.key for each in node.by_client]
+    ((change, tried),) = node.by_client
+    assert (node.asked[0].changes[0].key, change.key, tried.key) == ("mine", "mine", "mine")
