@@ -215,13 +215,13 @@ async def publish_one(
             if not reached.yes:
                 show_hint(f"no node reached at {' or '.join(urls)} so far: trying for {timeout_s:g} s")
             return await _settled(receipt, change.topic, maybe=maybe)
-        refusal = None if maybe else refusal_of(receipt)
+        refusal, because = None if maybe else refusal_of(receipt), client.last_error
     if isinstance(refusal, Unauthenticated):
         raise refusal
+    if not reached.yes:
+        raise nowhere(urls, timeout_s, because)
     if refusal is not None:
         raise Failure(f"nothing was published within {timeout_s:g} s: {refusal.message}", REFUSED)
-    if not reached.yes:
-        raise nowhere(urls, timeout_s)
     if change.key is None:
         what_next = f"Read the topic to learn its outcome: softstate get {shlex.quote(change.topic)}"
     else:

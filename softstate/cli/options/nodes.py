@@ -14,6 +14,7 @@ from softstate.cli.options.durations import duration
 
 if TYPE_CHECKING:
     from softstate.client.api.client import Client
+    from softstate.errors import SoftstateError
     from softstate.http_client.streams import OpenStream, Stream
 
 DEFAULT_URL = "ws://127.0.0.1:8700"
@@ -81,9 +82,10 @@ def connected(
     )
 
 
-def nowhere(urls: Iterable[str], timeout_s: float) -> Failure:
-    """Return the failure that nothing listens at any of these URLs."""
+def nowhere(urls: Iterable[str], timeout_s: float, because: SoftstateError | None = None) -> Failure:
+    """Return the failure that no node was reached at any of these URLs, with the last error that is known."""
+    why = "" if because is None else f" The last error: {because}"
     return Failure(
-        f"no node reached at {' or '.join(urls)} within {timeout_s:g} s: is one running there (softstate serve)?",
+        f"no node reached at {' or '.join(urls)} within {timeout_s:g} s: is one running there (softstate serve)?{why}",
         UNAVAILABLE,
     )
