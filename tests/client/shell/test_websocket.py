@@ -75,7 +75,8 @@ async def test_messages_that_come_together_are_taken_together_but_not_all(
         both.cancel_scope.cancel()
     runs = [len(run.split()) for run in " ".join("x" if each is None else "m" for each in order).split("x")]
     assert [each for each in order if each is not None] == list(range(count))
-    assert max(runs) == TAKEN_MAX
+    # Trio draws the order of each turn: the other task may be first in one, and last in the next.
+    assert TAKEN_MAX <= max(runs) <= 2 * TAKEN_MAX
     assert sum(run > 0 for run in runs) <= 4
     await socket.aclose()
 
