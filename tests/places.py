@@ -131,7 +131,6 @@ _WITH_A_WORLD = (
 THOROUGH = frozenset(
     {
         *_WITH_A_WORLD,
-        "tests/web/browsers/test_node_page.py::test_it_shows_nodes_and_topics_to_an_administrator[chromium]",
         *(
             f"{_SIM}/test_random_permissions.py::test_a_random_schedule_breaks_no_promise[{seed}]"
             for seed in range(4, 12)

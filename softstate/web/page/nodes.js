@@ -53,14 +53,15 @@ export class Nodes {
   async _ask(url) {
     for (;;) {
       const askedAt = now();
+      const { token } = this;
       try {
-        const headers = { Accept: "application/json", ...(this.token && { Authorization: `Bearer ${this.token}` }) };
+        const headers = { Accept: "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
         const signal = AbortSignal.timeout(TIMEOUT_MS);
         const reply = await fetch(new URL("v1/status", url), { headers, signal, cache: "no-store" });
         const body = await reply.json();
         this.problems.set(url.href, reply.ok ? "" : body.message);
         if (reply.ok) this._take(url.href, body, askedAt);
-        else if (reply.status === 401 || reply.status === 403) this._hold(body.message);
+        else if ((reply.status === 401 || reply.status === 403) && token === this.token) this._hold(body.message);
       } catch {
         this.problems.set(url.href, "no answer");
       }
