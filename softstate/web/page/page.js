@@ -34,7 +34,7 @@ part("sign-in").onsubmit = (/** @type {Event} */ event) => {
   begin();
 };
 
-/** Connect by softstate's own protocol, as whoever the token says. */
+/** Connect by softstate's own protocol, with the token that was given. */
 function begin() {
   topics?.end();
   client?.close();
