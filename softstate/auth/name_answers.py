@@ -35,6 +35,9 @@ NAMES_PER_QUESTION = 256
 UNASKED_MAX = 1_024
 """Most names that `NameAnswers.unasked` returns, 2 us each; a request with more asks again."""
 
+QUESTIONS_MAX = 16
+"""Most times that one request waits for answers: for 16,384 names, or since others have ended meanwhile."""
+
 PRINCIPALS_WAITING_MAX = 1_024
 """Most principals whose names wait to be asked about; beyond it requests are `overloaded`."""
 
@@ -399,6 +402,12 @@ class NameAnswers:
             heappush(self._due, (at, self._number, book))
         if not (book.said or busy) and self._books.get(book.principal) is book:
             del self._books[book.principal]
+
+
+def too_many_questions() -> Overloaded:
+    """Return the error of a request that was asked about `QUESTIONS_MAX` times, and would have to be once more."""
+    text = f"the callout of this node was asked {QUESTIONS_MAX} times for this request, which names more: name fewer"
+    return Overloaded(text, retry_ms=DOWN_RETRY_MS)
 
 
 def _within(ceilings: Iterable[Sequence[Pattern]], name: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import ParamSpec, cast
 
 from softstate.auth.answers import Unasked
-from softstate.auth.name_answers import NamesUnasked
+from softstate.auth.name_answers import QUESTIONS_MAX, NamesUnasked, too_many_questions
 from softstate.auth.presented import NOTHING_PRESENTED, Presented
 from softstate.errors import RequestError, Unauthenticated
 from softstate.lease.sink import Sink
@@ -21,7 +21,7 @@ from softstate.model import Page
 from softstate.position import Position
 from softstate.session import events
 from softstate.session.beats import names_history_of, vouches
-from softstate.session.effects import Effect, Inquire, Send, SendFirst
+from softstate.session.effects import Effect, Send, SendFirst
 from softstate.session.events import NodeEvent
 from softstate.session.gap_buffer import GAP_TOPICS_MAX
 from softstate.session.gate import OPEN_GATE, Gate
@@ -31,6 +31,7 @@ from softstate.session.request import (
     PendingHello,
     PendingInquiry,
     PendingPoll,
+    PendingRead,
     PendingRenew,
     PendingRequest,
     PendingSubscribe,
@@ -128,6 +129,10 @@ class SessionMachine(SessionCore):
     def received(self, message: ClientMessage, now: float) -> list[Effect]:
         """Take one message. Must not be called while `busy`."""
         assert not self.busy
+        self.questions = 0
+        return self._receive(message, now)
+
+    def _receive(self, message: ClientMessage, now: float) -> list[Effect]:
         rule = TABLE.get((self.state, type(message)))
         if rule is None:
             return []
@@ -167,6 +172,14 @@ class SessionMachine(SessionCore):
             case message:
                 return self.received(cast("ClientMessage", message), now)
 
+    def ask(self, pending: PendingRead | PendingInquiry) -> list[Effect]:
+        """See `SessionCore.ask`. A request about whose names the callout was asked `QUESTIONS_MAX` times is refused."""
+        if isinstance(pending, PendingInquiry) and isinstance(pending.about, NamesUnasked):
+            self.questions += 1
+            if self.questions > QUESTIONS_MAX:
+                return self._take(events.INQUIRY_FAILED, pending, too_many_questions())
+        return super().ask(pending)
+
     def inquired(self, ticket: int, error: RequestError | None, now: float) -> list[Effect]:
         """Take an answer to an `Inquire`: the gate knows now what it says; or the reason why there is none."""
         pending = self._pending(ticket)
@@ -175,12 +188,7 @@ class SessionMachine(SessionCore):
         if error is not None:
             return self._take(events.INQUIRY_FAILED, pending, error)
         self.pending = None
-        effects = self.received(pending.request, now)
-        again = cast("PendingRequest | None", self.pending)
-        if isinstance(again, PendingInquiry) and again.asks_as(pending):
-            said = [effect for effect in effects if not isinstance(effect, Inquire)]
-            return [*said, *self._take(events.INQUIRY_FAILED, again, again.about)]
-        return effects
+        return self._receive(pending.request, now)
 
     # Beats -----------------------------------------------------------------------------------------------------------
 

@@ -171,11 +171,6 @@ class PendingInquiry:
         """Whether it ends with the lease."""
         return isinstance(self.request, Subscribe)
 
-    def asks_as(self, before: PendingInquiry) -> bool:
-        """Tell whether it was answered before: it would be asked again and again."""
-        about, asked = self.about, before.about
-        return isinstance(about, NamesUnasked) and isinstance(asked, NamesUnasked) and {*about.names} <= {*asked.names}
-
 
 PendingRead: TypeAlias = PendingHello | PendingRenew | PendingSubscribe | PendingPoll
 """A request that waits for the store."""

@@ -70,13 +70,14 @@ class SessionCore:
     knows. `agreed` is the digest of the set that both sides hold, None if that is not known; `named` the last position
     that the client was told; `beat_ms` the time between two beats that was granted, for the `beat_asked_ms` that the
     client asked for. `since`: a subscribe asks for the changes of its names above this revision, tombstones included,
-    and is `compacted` if some are forgotten (0: for what its names say).
+    and is `compacted` if some are forgotten (0: for what its names say). `questions`: how often the callout was asked
+    about names of the request under way.
     """
 
     __slots__ = (
         "_tickets", "agreed", "beat_asked_ms", "beat_ms", "denied", "gap_buffer", "gap_topics_max", "gate",
-        "identity", "lease", "leases", "moved_to", "name", "named", "names_per_turn", "pending", "presented", "repairs",
-        "since", "sink", "state", "terms", "token", "tokens", "unaware", "unresumed",
+        "identity", "lease", "leases", "moved_to", "name", "named", "names_per_turn", "pending", "presented",
+        "questions", "repairs", "since", "sink", "state", "terms", "token", "tokens", "unaware", "unresumed",
     )  # fmt: skip
 
     def __init__(
@@ -114,7 +115,7 @@ class SessionCore:
         self.named: Position | None = None
         self.since = 0
         self.beat_asked_ms = self.beat_ms = 0
-        self._tickets = 0
+        self._tickets = self.questions = 0
 
     # Requests --------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from softstate.auth.name_answers import QUESTIONS_MAX
 from softstate.errors import Unavailable
 from softstate.session import Submit
 from softstate.session.state import State
@@ -94,15 +95,22 @@ def test_a_poll_waits(rig: SessionRig, gate: RulesGate, allowed: bool) -> None:
     assert answer.denied == ([] if allowed else ["n"])
 
 
-@pytest.mark.parametrize("message", [Poll(1, topics={"n": 0}), subscribe(1, "n")])
-def test_a_request_that_would_be_asked_about_for_ever_is_unavailable(
+@pytest.mark.parametrize("message", [Poll(1, topics={"n": 0}), subscribe(1, "n"), subscribe(1, "n", *"bcdefg")])
+def test_a_request_is_asked_about_so_often_and_no_more(
     rig: SessionRig, gate: RulesGate, message: ClientMessage
 ) -> None:
+    """Answers may be forgotten, or end, while others are asked for; names of many portions are judged in turns."""
     peer = opened(rig)
-    peer.receive(message)
-    peer.inquire()
-    assert kinds(peer.serve()) == ["unavailable"]
-    assert not peer.machine.busy
+    peer.machine.names_per_turn = 2
+    for _ in range(2):
+        peer.receive(message)
+        for _ in range(QUESTIONS_MAX):
+            assert peer.serve() == []
+            peer.inquire()
+        (error,) = peer.serve()
+        assert isinstance(error, Error)
+        assert (error.code, error.retry_ms) == ("overloaded", 1_000)
+        assert not peer.machine.busy
 
 
 def test_a_publish_waits_and_those_behind_it(rig: SessionRig, gate: RulesGate) -> None:

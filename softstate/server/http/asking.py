@@ -8,15 +8,12 @@ from typing import TypeVar
 import trio
 
 from softstate.auth.answers import Unasked
-from softstate.auth.name_answers import NamesUnasked
+from softstate.auth.name_answers import QUESTIONS_MAX, NamesUnasked, too_many_questions
 from softstate.errors import RequestError
 from softstate.server.bulkhead import failed
 from softstate.server.http.context import HttpContext
 from softstate.server.http.credentials import stands
 from softstate.server.http.message import Request
-
-QUESTIONS_MAX = 16
-"""Most times that one request waits for answers: for 16,384 names, or since others have ended meanwhile."""
 
 T = TypeVar("T")
 
@@ -32,7 +29,10 @@ async def answered(context: HttpContext, request: Request, act: Callable[[], Awa
         except NamesUnasked as unasked:
             await ask_first(context, unasked, request.address)
             stands(context.gate, request)
-    return await act()
+    try:
+        return await act()
+    except NamesUnasked:
+        raise too_many_questions() from None
 
 
 async def ask_first(context: HttpContext, about: Unasked | NamesUnasked, address: str) -> None:

@@ -15,6 +15,7 @@ from softstate.auth import name_answers
 from softstate.server.auth import callout as module
 from softstate.server.auth.keeper import PolicyKeeper
 from softstate.server.bulkhead import Bulkhead
+from softstate.server.http import asking
 from tests.auth.tokens import WALL
 from tests.kit.backend import Backend
 from tests.kit.event_client import EventClient
@@ -245,3 +246,14 @@ async def test_a_stream_goes_on_while_its_names_are_allowed_and_hears_at_once_th
         assert len(rig.running.node.leases) == 0
         await client.read()
         assert (client.reader.denied, client.reader.ended) == (["b"], "overloaded")
+
+
+async def test_a_request_with_more_names_than_its_questions_may_hold_is_overloaded(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(name_answers, "UNASKED_MAX", 1)
+    monkeypatch.setattr(asking, "QUESTIONS_MAX", 2)
+    async with running(tmp_path) as rig:
+        answer = await rig.ask("POST", "/v1/poll", {"topics": {"a": 0, "b": 0, "c": 0}})
+        assert (answer.status, rig.questions) == (429, [["read a"], ["read b"]])
+        assert b"name fewer" in answer.body
