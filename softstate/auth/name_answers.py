@@ -17,7 +17,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import NamedTuple, final
 from weakref import WeakValueDictionary
@@ -42,13 +42,15 @@ PRINCIPALS_WAITING_MAX = 1_024
 """Most principals whose names wait to be asked about; beyond it requests are `overloaded`."""
 
 NAMES_PER_PRINCIPAL_MAX = 10_000
-"""Names of one principal about which answers are kept, those that no lease holds included while there is room."""
+"""Most names of one principal that are asked about, or whose answers are kept.
+
+Those that no lease holds are forgotten when there are so many."""
 
 NAMES_MAX = 100_000
-"""Names of all principals about which answers are kept: 300 bytes each."""
+"""The same, of all principals together: 300 bytes each."""
 
 BOOKS_LOOKED_AT = 8
-"""Principals whose answers are looked at, whether they can be forgotten, when there are `NAMES_MAX`."""
+"""Principals of which answers are forgotten, if no lease holds the names, when there are `NAMES_MAX`."""
 
 
 class NamesUnasked(Unavailable):
@@ -95,10 +97,17 @@ class Book:
     said: dict[Asked, Said] = field(default_factory=dict)
     wanted: dict[Asked, None] = field(default_factory=dict)
     asking: tuple[Asked, ...] = ()
+    new: set[Asked] = field(default_factory=set)
+    """Those of `wanted` and `asking` that are in `said` not yet."""
     waits: list[_Wait] = field(default_factory=list)
     waits_since: float = math.inf
     """Since when it waits to be asked about; infinite if it does not."""
     due_at: float = math.inf
+
+    @property
+    def count(self) -> int:
+        """How many names are kept, or are going to be."""
+        return len(self.said) + len(self.new)
 
     def holds(self, asked: Asked, now: float) -> bool:
         """Tell whether there is an answer about a name that holds."""
@@ -123,7 +132,7 @@ class NameAnswers:
         self.inflight_max = INFLIGHT_MAX
         self.inflight = 0
         self.count = 0
-        """Answers that are kept."""
+        """Names that are asked about, or whose answers are kept."""
         self.woken: Callable[[], object] = lambda: None
         self.changed: Callable[[str, bool], object] = lambda _principal, _held: None
         """Called with the digest of a principal, and whether leases may have lost something."""
@@ -200,23 +209,24 @@ class NameAnswers:
             book = Book(identity.digest, identity.issuer, identity.subject, peer, allowed)
         asked = [(unasked.action, name) for name in unasked.names]
         wanted = [each for each in asked if not book.holds(each, now)]
-        error = self._refusal(book, len(wanted))
+        error = self._refusal(book, sum(each not in book.said and each not in book.new for each in wanted))
         if error is not None or not wanted:
             self._settled.append((waiter, error))
             self.woken()
             return
         self._books[identity.digest] = book
         book.waits.append(_Wait(set(wanted), waiter))
-        self._want(book, [each for each in wanted if each not in book.asking], now)
+        asking = set(book.asking)
+        self._want(book, [each for each in wanted if each not in asking], now)
 
     def _refusal(self, book: Book, count: int) -> Overloaded | None:
         if len(self._queue) >= PRINCIPALS_WAITING_MAX:
             why = f"names of {len(self._queue)} principals wait to be asked about at the callout of this node"
             return Overloaded(f"{why}: ask again later", retry_ms=DOWN_RETRY_MS)
-        if len(book.said) + len(book.wanted) + count > NAMES_PER_PRINCIPAL_MAX:
+        if book.count + count > NAMES_PER_PRINCIPAL_MAX:
             self._keep(book, self._held_of(book))
-            if len(book.said) + len(book.wanted) + count > NAMES_PER_PRINCIPAL_MAX:
-                return _too_many(f"{len(book.said) + len(book.wanted)} names of this identity", NAMES_PER_PRINCIPAL_MAX)
+            if book.count + count > NAMES_PER_PRINCIPAL_MAX:
+                return _too_many(f"{book.count} names of this identity", NAMES_PER_PRINCIPAL_MAX)
         if self.count + count > NAMES_MAX:
             for _ in range(min(BOOKS_LOOKED_AT, len(self._books))):
                 oldest = next(iter(self._books.values()))
@@ -226,8 +236,11 @@ class NameAnswers:
                 return _too_many(f"{self.count} names", NAMES_MAX)
         return None
 
-    def _want(self, book: Book, wanted: Iterable[Asked], now: float) -> None:
+    def _want(self, book: Book, wanted: Collection[Asked], now: float) -> None:
         book.wanted.update(dict.fromkeys(wanted))
+        new = {each for each in wanted if each not in book.said} - book.new
+        book.new |= new
+        self.count += len(new)
         if book.wanted and not book.asking and book.waits_since == math.inf:
             book.waits_since = now
             self._queue.append(book)
@@ -301,6 +314,7 @@ class NameAnswers:
                 book.allowed.add(asked)
             else:
                 over.append(asked)
+        self._drop_new(book, book.wanted)
         book.wanted.clear()
         self._end(book, over)
         self._plan(book)
@@ -320,12 +334,12 @@ class NameAnswers:
                 yield book
 
     def _lapse(self, book: Book, now: float) -> None:
-        held = self.held(book.principal)
+        held, busy = self.held(book.principal), {*book.asking, *book.wanted}
         again: list[Asked] = []
         unheld: list[Asked] = []
         over: list[Asked] = []
         for asked, said in tuple(book.said.items()):
-            if said.due_at > now or asked in book.asking or asked in book.wanted:
+            if said.due_at > now or asked in busy:
                 continue
             if asked not in book.allowed:
                 self._forget(book, asked)
@@ -347,7 +361,13 @@ class NameAnswers:
     def _answered(self, book: Book) -> tuple[Asked, ...]:
         asking, book.asking = book.asking, ()
         self.inflight -= bool(asking)
+        self._drop_new(book, asking)
         return asking
+
+    def _drop_new(self, book: Book, asked: Iterable[Asked]) -> None:
+        gone = book.new.intersection(asked)
+        book.new -= gone
+        self.count -= len(gone)
 
     def _held_of(self, book: Book) -> list[Asked]:
         held = self.held(book.principal)
@@ -383,6 +403,7 @@ class NameAnswers:
         if book.waits_since < math.inf:
             self._queue.remove(book)
             book.waits_since = math.inf
+        self._drop_new(book, book.wanted)
         book.wanted.clear()
         error = Unavailable(f"{because}: ask again", retry_ms=DOWN_RETRY_MS)
         self._settled += [(wait.waiter, error) for wait in book.waits]
@@ -402,6 +423,11 @@ class NameAnswers:
             heappush(self._due, (at, self._number, book))
         if not (book.said or busy) and self._books.get(book.principal) is book:
             del self._books[book.principal]
+            book.due_at = math.inf
+        if len(self._due) > 2 * len(self._books) + BOOKS_LOOKED_AT:
+            # Else those that are forgotten would be kept until their answers end, in a day.
+            self._due = [each for each in self._due if each[0] == each[2].due_at]
+            heapify(self._due)
 
 
 def too_many_questions() -> Overloaded:

@@ -253,7 +253,7 @@ def test_answers_that_no_lease_needs_make_way_at_the_limit_and_others_do_not(
     rig.ask("a", "b", "c")
     rig.got(True, True, True)
     rig.ask("d")
-    assert (rig.may("b"), rig.may("c"), rig.answers.count) == (True, False, 2)
+    assert (rig.may("b"), rig.may("c"), rig.answers.count) == (True, False, 3)
     assert rig.changed == [(U1.digest, True)]
     rig.got(True)
     rig.held.add("d")
@@ -262,6 +262,35 @@ def test_answers_that_no_lease_needs_make_way_at_the_limit_and_others_do_not(
     assert isinstance(rig.told[-1], Overloaded)
     assert "the limit is 3: ask for fewer, or later" in rig.told[-1].message
     assert rig.answers.next_due() is None
+
+
+def test_names_that_wait_to_be_asked_about_count_from_the_first_moment_and_none_twice(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NAMES_MAX", 3)
+    rig.ask("a", "b")
+    rig.ask("a", "b", identity=U2)
+    rig.tell(rig.answers.settled())
+    assert isinstance(rig.told.pop(), Overloaded)
+    rig.ask("a", "b", "c")
+    assert rig.answers.count == 3
+    rig.got(True, True, False)
+    assert rig.answers.count == 3
+    rig.held = {"a", "b"}
+    rig.lapse(TTL_S)
+    assert rig.answers.count == 2, "those that are asked about again count once"
+    rig.ask("d", now=TTL_S)
+    rig.failed(TTL_S)
+    assert (rig.answers.count, rig.told.count(None)) == (2, 2)
+
+
+def test_nothing_is_kept_of_principals_that_are_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NAMES_MAX", 3)
+    for number in range(100):
+        rig.ask("a", identity=Identity("i", str(number), NO_GRANT))
+        rig.got(False, ttl_s=86_400.0)
+    assert len(rig.answers._books) <= 3
+    assert len(rig.answers._due) <= 2 * 3 + module.BOOKS_LOOKED_AT
 
 
 def test_so_many_principals_wait_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
