@@ -46,7 +46,7 @@ class Siblings:
     async def run(self, metrics: Callable[[], bytes], bulkhead: Bulkhead) -> None:
         """Tell the own metrics to each of the others that asks, until cancelled."""
         while True:
-            with bulkhead.contain("siblings", passing=OSError), suppress(OSError):
+            with bulkhead.contain("siblings"), suppress(OSError):
                 await self._tell(metrics)
             await trio.sleep(RETRY_S)  # the name may still be that of the process before this one
 
@@ -78,10 +78,15 @@ class Siblings:
 
     async def _ask(self, number: int) -> bytes | None:
         text = b""
-        connection = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with trio.move_on_after(ANSWER_S_MAX) as waiting, suppress(*_GONE), connection:
+        with (
+            trio.move_on_after(ANSWER_S_MAX) as waiting,
+            suppress(*_GONE),
+            trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+        ):
             await connection.connect(self._name(number))
-            while is_own(connection) and len(text) <= TEXT_BYTES_MAX and (data := await connection.recv(65_536)):
+            if not is_own(connection):
+                return None
+            while len(text) <= TEXT_BYTES_MAX and (data := await connection.recv(65_536)):
                 text += data
         whole = not waiting.cancelled_caught and 0 < len(text) <= TEXT_BYTES_MAX and text.endswith(b"\n")
         return text if whole else None

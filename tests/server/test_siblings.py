@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -68,6 +69,14 @@ async def test_a_worker_that_hangs_is_waited_for_a_second_and_named(autojump_clo
 async def test_what_is_no_whole_text_is_left_out(text: bytes) -> None:
     async with workers(f"broken {len(text)}", text, count=2) as first:
         assert up(await first.gather(OF_ONE)) == {"1": 1, "2": 0}
+
+
+async def test_a_worker_without_a_descriptor_tells_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_args: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(trio.socket, "socket", none_left)
+    assert up(await Siblings("full", 1, 2).gather(OF_ONE)) == {"1": 1, "2": 0}
 
 
 async def test_nothing_is_told_to_another_user_or_taken_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
