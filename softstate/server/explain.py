@@ -49,9 +49,7 @@ class Explainer:
     async def topic(self, topic: str) -> TopicExplained:
         """Explain a topic. Raises `Invalid`, and the errors of `StoreReads.read`."""
         check_topic(topic)
-        page = await self._reads.read(Query({topic: 0}))
-        if not page.records:  # an answer that begins here leaves tombstones out
-            page = await self._reads.read(Query({topic: 0}, after=max(page.floor, 1)))
+        page = await self._reads.with_tombstone(topic, await self._reads.read(Query({topic: 0})))
         record = page.records[0] if page.records else None
         groups = self._leases.reached(topic)
         some = list(islice((lease for group in groups for lease in group), SHOWN_MAX))

@@ -30,6 +30,7 @@ from softstate.server.http.explanations import ClientExplained, TopicExplained
 from softstate.server.http.server import HttpServer
 from softstate.server.http.upgrade import Handshake
 from softstate.server.storage.batcher import Ticket
+from softstate.server.storage.reads import StoreReads
 from softstate.server.storage.writes import CommitResult
 from softstate.store.base import Applied, Write
 from softstate.store.memory.store import MemoryDisk, MemoryStore
@@ -85,6 +86,8 @@ class FakeReads:
 
     async def read(self, query: Query) -> Page:
         return await self._node.read(query)
+
+    with_tombstone = StoreReads.with_tombstone
 
     async def lineage_at(self, revision: int) -> str | None:
         return await self._node.lineage_at(revision)

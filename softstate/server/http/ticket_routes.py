@@ -71,9 +71,8 @@ async def _token_of(context: HttpContext, request: Request, ticket: str) -> str:
     page = await context.reads.read(Query({topic: 0}))
     record = page.records[0] if page.records else None
     if record is None or record.cbor is None:
-        # One that was used has a tombstone, and does not count: an `EventSource` comes back with it by itself. An
-        # answer that begins here leaves tombstones out; a page that goes on has them.
-        if record is None and not (await context.reads.read(Query({topic: 0}, after=max(page.floor, 1)))).records:
+        # One that was used has a tombstone, and does not count: an `EventSource` comes back with it by itself.
+        if record is None and not (await context.reads.with_tombstone(topic, page)).records:
             context.gate.note_failure(request.address)
         raise unknown_ticket()
     digest = request_digest(topic, None, record.version, None)

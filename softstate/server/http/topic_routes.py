@@ -98,10 +98,7 @@ class _View:
     @classmethod
     async def read(cls, context: HttpContext, topic: str, at_least: int) -> _View:
         """Read a topic and the position of its version. Raises `Unreadable` for a damaged record."""
-        page = await context.read(Query({topic: 0}), at_least)
-        if not page.records:
-            # An answer that begins here leaves tombstones out; a page that goes on has them.
-            page = await context.reads.read(Query({topic: 0}, after=max(page.floor, 1)))
+        page = await context.reads.with_tombstone(topic, await context.read(Query({topic: 0}), at_least))
         found = page.records[0] if page.records else None
         if found is not None and found.unreadable:
             raise damaged(found, page.position)

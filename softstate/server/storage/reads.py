@@ -91,6 +91,13 @@ class StoreReads:
         """
         return await self.pages.ask(self._request(query, ASKER.get()))
 
+    async def with_tombstone(self, topic: str, page: Page) -> Page:
+        """Return what is known of a topic, of which `page` tells the value, if it has one. Raises as `read` does.
+
+        An answer that begins leaves tombstones out; a page that goes on has them.
+        """
+        return page if page.records else await self.read(Query({topic: 0}, after=max(page.floor, 1)))
+
     def submit(
         self, query: Query, asker: Asker, settled: Callable[[ReadTicket], None], broken: Callable[[], None]
     ) -> ReadTicket:
