@@ -70,3 +70,32 @@ def test_the_modules_are_those_of_the_extra() -> None:
     names = {re.split(r"[<>=]", each)[0].replace("-", "_") for each in required}
     distributions = packages_distributions()
     assert {distributions[module][0].replace("-", "_") for module in SERVER_MODULES} == names
+
+
+WITHOUT_SPANS = """
+import trio
+from softstate.server.observe import spans
+from softstate.testing import memory_node
+
+async def main():
+    async with memory_node() as node, node.connect() as client:
+        print(await client.publish("a", 1))
+
+trio.run(main)
+print(spans.TRACING, [name for name in sys.modules if name.startswith("opentelemetry")])
+"""
+
+
+def test_a_node_without_opentelemetry_works_and_asks_for_it_once() -> None:
+    code = BLOCKED.replace(repr(set(SERVER_MODULES)), repr({"opentelemetry"})) + WITHOUT_SPANS
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False []"
+
+
+def test_a_client_imports_no_opentelemetry() -> None:
+    names = "for name in softstate.__all__: getattr(softstate, name)"
+    done = run(f"import softstate\n{names}\nprint('opentelemetry' in sys.modules)")
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr

@@ -5,8 +5,6 @@ Query strings are left out, and bodies: a ticket stands in one, and values in th
 
 from __future__ import annotations
 
-import re
-
 import structlog
 import trio
 
@@ -16,9 +14,6 @@ from softstate.server.http.message import Request
 
 REQUEST_ID_CHARS_MAX = 128
 """Longest ``X-Request-Id`` that is shown; one that is longer is left out."""
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context, version 0: version, trace, span, flags."""
 
 log = structlog.get_logger("softstate.access")
 
@@ -42,7 +37,7 @@ def _ties(request: Request) -> dict[str, str]:
     request_id = request.header("x-request-id")
     if request_id is not None and 0 < len(request_id) <= REQUEST_ID_CHARS_MAX:
         ties["request_id"] = request_id
-    traced = _TRACEPARENT.fullmatch(request.header("traceparent") or "")
+    traced = request.traceparent()
     if traced is not None:
-        ties["trace"] = traced[1]
+        ties["trace"] = traced.split("-")[1]
     return ties

@@ -26,6 +26,9 @@ from softstate.wire.messages import Error
 ACCEPTS_KEPT = 64
 """Different ``Accept`` headers whose meaning is remembered; there are few."""
 
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, version 0: version, trace, span, flags."""
+
 
 @dataclass(slots=True)
 class Request:
@@ -71,6 +74,11 @@ class Request:
         """Return a header's value, repeated ones joined by commas; None if it is absent."""
         value = self.headers.get(name.encode())
         return None if value is None else value.decode("latin-1")
+
+    def traceparent(self) -> str | None:
+        """Return the header that names the caller's trace and span; None if it is absent or malformed."""
+        value = self.header("traceparent")
+        return value if value is not None and _TRACEPARENT.fullmatch(value) else None
 
     def accepted(self) -> Codec:
         """Return the codec of the reply: CBOR if `Accept` names and prefers it, else JSON."""

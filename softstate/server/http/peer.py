@@ -50,6 +50,7 @@ from softstate.server.http.routes import (
     check_coding,
     check_rights,
     find,
+    is_publish,
     later,
     methods_of,
     refusal,
@@ -58,9 +59,11 @@ from softstate.server.http.routes import (
 )
 from softstate.server.http.shedding import Shedding, shed
 from softstate.server.http.stream_routes import stream_reply
+from softstate.server.http.topic_routes import topics_of
 from softstate.server.http.upgrade import Handshake, answer_key, check_upgrade
 from softstate.server.http1 import Refused, Reply, RequestHead
 from softstate.server.http1.reply import write_reply
+from softstate.server.observe.spans import TRACING, PublishSpan
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.wire import JSON, Codec
 
@@ -98,7 +101,7 @@ class HttpPeer(HttpChannel):
 
     __slots__ = (
         "_asker", "_context", "_greeting", "_handshake", "_kind", "_known", "_name", "_operation", "_origin",
-        "_request", "_scope", "_shedding", "_since", "_worked_since", "counted",
+        "_request", "_scope", "_shedding", "_since", "_span", "_worked_since", "counted",
     )  # fmt: skip
 
     def __init__(self, context: HttpContext, shedding: Shedding, wire: Wire, name: str, waited_s: float) -> None:
@@ -120,6 +123,7 @@ class HttpPeer(HttpChannel):
         self._operation: Operation | None = None
         self._origin: str | None = None
         self._scope: trio.CancelScope | None = None
+        self._span: PublishSpan | None = None
         self._asker: Asker | None = None
         self.counted: str | None = None
         """The address for whose limit of connections it counts, if it does."""
@@ -168,7 +172,9 @@ class HttpPeer(HttpChannel):
         if self.counted is not None:
             self._context.per_address.leave(self.counted)
             self.counted = None
-        self._request = self._operation = self._asker = None
+        if self._span is not None:
+            self._span.end(None, None)
+        self._request = self._operation = self._asker = self._span = None
         self._context.left()
 
     def on_hang_up(self, call: Callable[[], None] | None) -> bool:
@@ -237,6 +243,8 @@ class HttpPeer(HttpChannel):
         request = Request.of(head, conversation.credentials, self._name, self._wire.certificate)
         if self._context.config.access_log:
             request.began = trio.current_time()
+        if TRACING and self._span is None and is_publish(request):
+            self._span = PublishSpan(request.traceparent(), request.header("tracestate"))
         known = self._known if conversation.repeated else None
         if known is not None and known[0].generation == gate.generation:
             request.known, request.address = known
@@ -270,7 +278,10 @@ class HttpPeer(HttpChannel):
             self._ask(Kind.UPGRADE)
             return
         if not operation.queued:
-            self._perform(request, operation)
+            if self._span is None:
+                self._perform(request, operation)
+            else:
+                self._span.run(self._perform, request, operation)
             return
         if operation.known is not None and len(body) <= FREE_BYTES:
             self._set_asker()
@@ -288,8 +299,7 @@ class HttpPeer(HttpChannel):
                 return
             if operation.begin is not None:
                 self._set_asker()
-                begun = begin_answer(self._context, request, operation, partial(self._settled, request), self.fail)
-                if begun:
+                if begin_answer(self._context, request, operation, partial(self._settled, request), self.fail):
                     return
         self._wire.start_soon(self._answer_later)
 
@@ -336,7 +346,9 @@ class HttpPeer(HttpChannel):
 
     def _note_reply(self, request: Request | None, status: int) -> None:
         self._count(request, status)
-        self._request = self._operation = self._origin = self._since = None
+        if self._span is not None:
+            self._span.end(None if self._request is None else topics_of(self._request), status)
+        self._request = self._operation = self._origin = self._since = self._span = None
         self._greeted()
 
     def _count(self, request: Request | None, status: int) -> None:
@@ -378,7 +390,7 @@ class HttpPeer(HttpChannel):
             else:
                 self._perform(self._request, self._operation)
         elif self._context.services.draining:
-            self._refuse(_draining())
+            self._refuse(Refused(503, _draining()))
         elif self.counted is None and (full := self._full(handshake.presented.address)) is not None:
             self._refuse(Refused(429, full))
         else:
@@ -434,7 +446,7 @@ class HttpPeer(HttpChannel):
             return
         error: TryLater | None = None
         if context.services.draining:
-            error = _draining_now()
+            error = _draining()
         elif self.counted is None and asked.presented.address:
             error = self._full(asked.presented.address)
         if error is None:
@@ -459,7 +471,7 @@ class HttpPeer(HttpChannel):
             plan.codec = check_upgrade(head)
         answer = answer_key(self._conversation.key, plan.codec)
         if self._context.services.draining:
-            raise _draining()
+            raise Refused(503, _draining())
         return Handshake(plan.codec, answer, presented=self._presented(request))
 
     def _presented(self, request: Request) -> Presented:
@@ -484,9 +496,5 @@ class HttpPeer(HttpChannel):
         self._leave()
 
 
-def _draining_now() -> Unavailable:
+def _draining() -> Unavailable:
     return Unavailable("this node is shutting down: try another", retry_ms=0)
-
-
-def _draining() -> Refused:
-    return Refused(503, _draining_now())

@@ -267,6 +267,11 @@ def route_name(path: str) -> str:
     return path if path in ROUTES or path == WEBSOCKET_PATH else "other"
 
 
+def is_publish(request: Request) -> bool:
+    """Tell whether a request is for a route that publishes, by a method that writes, allowed or not."""
+    return request.method in _WRITES and route_name(request.path) in _PUBLISHES
+
+
 def methods_of(path: str) -> list[str]:
     """List the methods that a path, or with ``*`` the node, answers. Raises `Refused` (404) with the list of routes."""
     if path == "*":
@@ -435,7 +440,7 @@ def refusal(context: HttpContext, request: Request, error: RequestError | Refuse
         reply = fail(error, request.accepted(), headers=[challenge(error)])
     else:
         reply = fail(error, request.accepted())
-    if request.method in _WRITES and route_name(request.path) in _PUBLISHES:
+    if is_publish(request):
         context.writes.errors[(error.error if isinstance(error, Refused) else error).code] += 1
     unseen = isinstance(error, Overloaded) and error.why == FAILURES
     return with_common_headers(context, request, reply, position=not unseen)

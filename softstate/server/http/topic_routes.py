@@ -26,7 +26,7 @@ from softstate.server.storage.batcher import Ticket
 from softstate.server.storage.writes import CommitResult, change_of, checked_value, number_of
 from softstate.store.base import EXISTS, Applied, Write
 from softstate.wire import Codec, check_batch, damaged
-from softstate.wire.messages import KEY_CHARS_MAX, BatchResult, BatchResults, Published
+from softstate.wire.messages import KEY_CHARS_MAX, Batch, BatchResult, BatchResults, Published
 from softstate.wire.request_digest import request_digest
 
 PATH = "/v1/topics/"
@@ -38,6 +38,13 @@ VALUE_BYTES_PER_NAME = 8
 def topic_of(request: Request) -> str:
     """Return the topic that the path names. Raises `Invalid`."""
     return check_topic(decode_segment(request.path.removeprefix(PATH)))
+
+
+def topics_of(request: Request) -> int | None:
+    """Return how many topics a request publishes to; None for a batch that was not understood."""
+    if request.path.startswith(PATH):
+        return 1
+    return len(request.content.changes) if isinstance(request.content, Batch) else None
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import trio
 from softstate.errors import Overloaded, RequestError, Unavailable
 from softstate.server.bulkhead import RETRY_S, Bulkhead, Failed, failed
 from softstate.server.measure.histogram import Histogram
+from softstate.server.observe import spans
 from softstate.server.storage.guard import DOWN_RETRY_MS
 from softstate.wire.messages import UNTRIED
 
@@ -59,10 +60,10 @@ class Ticket(Generic[T, R]):
     """One request: `settled` is called once with it, when `answer` or `error` is there.
 
     `broken` is called if a bug ended that call: it ends what the request belongs to. `bulk`: it is one of many that
-    came as one.
+    came as one. `cause` is the span of the publish that it belongs to, if there is one.
     """
 
-    __slots__ = ("_settled", "answer", "asked_at", "broken", "bulk", "error", "item")
+    __slots__ = ("_settled", "answer", "asked_at", "broken", "bulk", "cause", "error", "item")
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Ticket(Generic[T, R]):
         self.asked_at = 0.0
         self.broken = broken
         self.bulk = bulk
+        self.cause: spans.Cause | None = None
         self.answer: R | None = None
         self.error: RequestError | None = None
         self._settled: Callable[[Ticket[T, R]], None] | None = settled
@@ -216,6 +218,7 @@ class Batcher(Generic[T, R]):
         self.durations = Histogram()
         """The time for which requests waited for their answers; those that failed are not counted."""
         self._name = name
+        self._span = spans.span_name(name)
         self._call = call
         self._bulkhead = bulkhead
         self._repeatable = repeatable
@@ -269,6 +272,8 @@ class Batcher(Generic[T, R]):
             raise too_many(self._queued_max, self._name)
         ticket = Ticket(item, settled, broken, bulk=bulk)
         ticket.asked_at = trio.current_time()
+        if self._span is not None:
+            ticket.cause = spans.cause()
         self._queued.append(ticket)
         self._wake.set()
         if len(self._queued) >= self._expected:
@@ -401,6 +406,12 @@ class Batcher(Generic[T, R]):
 
     async def _made(self, tickets: Sequence[Ticket[T, R]]) -> Sequence[R | RequestError]:
         self._called_at = trio.current_time()
+        if self._span is None:
+            return await self._called(tickets)
+        with spans.StoreCall(self._span, len(tickets), (ticket.cause for ticket in tickets)):
+            return await self._called(tickets)
+
+    async def _called(self, tickets: Sequence[Ticket[T, R]]) -> Sequence[R | RequestError]:
         answers = await self._call([ticket.item for ticket in tickets])
         if len(answers) != len(tickets):
             raise AssertionError(f"{len(tickets)} {self._name} got {len(answers)} answers")
