@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -15,12 +16,11 @@ from softstate.cli import exit_codes
 from softstate.cli.exit_codes import REFUSED, USAGE, Failure
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Reached, Timeout, Urls, connected, nowhere
-from softstate.cli.options.plain import goes_plainly, post
+from softstate.cli.options.plain import goes_plainly, publish
 from softstate.cli.terminal.hints import show_hint
 from softstate.cli.terminal.streams import input_pieces
 from softstate.cli.terminal.values import line_text, value_of
 from softstate.errors import (
-    ERRORS_BY_CODE,
     Behind,
     Denied,
     KeyReused,
@@ -133,83 +133,78 @@ def _publish_file(
     return trio.run(ndjson.publish_file, path, how, from_line, as_json)
 
 
-@dataclass(frozen=True)
-class Tried:
-    """An attempt that was made already, in a time that is over at `ends_s` of the monotonic clock.
-
-    It may have been applied under `key`; None if it was not applied for certain.
-    """
-
-    ends_s: float
-    key: str | None = None
-
-
 def publish_now(change: OneChange, urls: Sequence[str], credentials: Presented, timeout_s: float) -> int:
     """Publish one change as `publish_one` does, but at first without a loop; raises the same.
 
-    The first node is asked once, under a key of its own: if it gives no answer, a whole client repeats the change under
-    that key. If it was not applied for certain, the client publishes it as if nothing had been tried.
+    The first node is asked once, under a key. If that may have been applied, and did not settle it, a whole client
+    repeats it under the same key. If it was not, the client publishes the change as it is: a store that is full of keys
+    refuses those that it does not know.
     """
     from softstate.client.requests.reply import HttpFailed  # noqa: PLC0415 - --help does without
     from softstate.wire.messages import UNTRIED  # noqa: PLC0415
 
-    ends_s, tried = time.monotonic() + timeout_s, None
+    ends_s, maybe = time.monotonic() + timeout_s, False
     if goes_plainly(urls, credentials):
-        key = secrets.token_hex(16) if change.key is None else change.key
+        keyed = change if change.key is not None else replace(change, key=secrets.token_hex(16))
         try:
-            return _published(replace(change, key=key), urls[0], credentials, min(timeout_s, FIRST_TRY_S))
-        except KeyReused as error:
-            raise Failure(f"nothing was published: {error.message}", USAGE) from None
+            return _published(keyed, urls[0], credentials, min(timeout_s, FIRST_TRY_S))
         except HttpFailed as failure:
-            tried = Tried(ends_s, None if failure.unsent else key)
+            maybe = not failure.unsent
         except Unavailable as error:
-            tried = Tried(ends_s, None if error.why == UNTRIED else key)
+            maybe = error.why != UNTRIED
         except Denied as error:
             if error.why is None:
                 raise
-            tried = Tried(ends_s)
-        except (Overloaded, Behind, NotFound):
-            tried = Tried(ends_s)  # it was not applied; another node may take it, or this one later
+        except (Overloaded, Behind, NotFound, KeyReused):
+            pass  # it was not applied: another node may take it, or this one later; or the client says why none does
+        change = keyed if maybe else change
     import trio  # noqa: PLC0415 - it is half of the start of a command
 
-    return trio.run(publish_one, change, urls, credentials, timeout_s, tried)
+    left_s = max(ends_s - time.monotonic(), 0.0)
+    return trio.run(partial(publish_one, change, urls, credentials, timeout_s, left_s=left_s, maybe=maybe))
 
 
 def _published(change: OneChange, url: str, credentials: Presented, timeout_s: float) -> int:
-    from softstate.wire import CBOR  # noqa: PLC0415 - --help does without
-    from softstate.wire.messages import Batch, BatchChange, BatchResults  # noqa: PLC0415
+    from softstate.client.machine.publish_queue import error_of  # noqa: PLC0415 - --help does without
+    from softstate.wire.messages import BatchChange  # noqa: PLC0415
 
-    body = CBOR.dumps(Batch([BatchChange(change.topic, change.value, expect=change.expect, key=change.key)]))
-    (result,) = post(url, "/v1/publish", body, credentials, timeout_s).decode(BatchResults).results
-    if result.code in ERRORS_BY_CODE:
-        raise ERRORS_BY_CODE[result.code](result.message, current=result.current, why=result.why)
+    asked = BatchChange(change.topic, change.value, expect=change.expect, key=change.key)
+    result = publish(url, asked, credentials, timeout_s)
+    if result.code:
+        raise error_of(result.code, result.message, result.retry_ms, result.current, result.position, result.why)
+    if result.position is None:  # neither an answer nor an error: the node is at fault, and may have applied it
+        raise Unavailable("a result without code and position")
     return result.version
 
 
 async def publish_one(
-    change: OneChange, urls: Sequence[str], credentials: Presented, timeout_s: float, tried: Tried | None = None
+    change: OneChange,
+    urls: Sequence[str],
+    credentials: Presented,
+    timeout_s: float,
+    *,
+    left_s: float | None = None,
+    maybe: bool = False,
 ) -> int:
     """Send one change and return its version, once the store has it durably; 0 for a deletion of nothing.
 
-    Raises `Failure` if nothing was published, `OutcomeUnknown` if it may have been, and refusals as what they are. If
-    it was `tried` before, and may have been applied then, a refusal without a look for that tells nothing (P-CLI-17).
+    Raises `Failure` if nothing was published, `OutcomeUnknown` if it may have been, and refusals as what they are.
+    Of `timeout_s`, `left_s` are left if it was sent before. If it was `maybe` applied then, a refusal without a look
+    for that tells nothing (P-CLI-17).
     """
     import trio  # noqa: PLC0415 - a change that is taken at once does without
 
     from softstate.client.api.receipt import refusal_of  # noqa: PLC0415
 
     reached = Reached()
+    reached.yes = maybe
     refusal: RequestError | None = None
-    left_s = timeout_s if tried is None else max(tried.ends_s - time.monotonic(), 0.0)
-    key, maybe = change.key, tried is not None and tried.key is not None
-    if tried is not None and tried.key is not None:
-        key, reached.yes = tried.key, True
     async with connected(urls, credentials, push=False, reached=reached) as client:
         if change.delete:
-            receipt = client.delete_soon(change.topic, expect=change.expect, key=key)
+            receipt = client.delete_soon(change.topic, expect=change.expect, key=change.key)
         else:
-            receipt = client.publish_soon(change.topic, change.value, expect=change.expect, key=key, each=True)
-        with trio.move_on_after(left_s):
+            receipt = client.publish_soon(change.topic, change.value, expect=change.expect, key=change.key, each=True)
+        with trio.move_on_after(timeout_s if left_s is None else left_s):
             with trio.move_on_after(HINT_AFTER_S):
                 return await _settled(receipt, change.topic, maybe=maybe)
             if not reached.yes:

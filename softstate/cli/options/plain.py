@@ -6,6 +6,7 @@ both; this does what it asks, one request after the other, each on a connection 
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from softstate.client.requests.steps import Ask, Step, Steps
     from softstate.client.url import NodeUrl
     from softstate.http_client.exchange import Request
+    from softstate.wire.messages import BatchChange, BatchResult
 
 T = TypeVar("T")
 
@@ -33,10 +35,6 @@ BODY_BYTES_MAX = 8 * 1024 * 1024
 """Longest body of an answer, in bytes."""
 
 
-class _TimeOut(Exception):
-    """The time for a request is over."""
-
-
 def goes_plainly(urls: Sequence[str], credentials: Presented) -> bool:
     """Tell whether nodes can be asked so: without TLS, and with no file of tokens, which may have to be read again."""
     from softstate.client.url import parse_url  # noqa: PLC0415 - --help does without
@@ -48,36 +46,43 @@ def read(urls: Sequence[str], credentials: Presented, timeout_s: float, steps_of
     """Read as `steps_of` a reading says, within `timeout_s`; raises what that raises."""
     from softstate.client.machine.credentials import TokenCell  # noqa: PLC0415 - --help does without
     from softstate.client.requests.reading import Reading  # noqa: PLC0415
-    from softstate.client.requests.steps import TimeIsUp  # noqa: PLC0415
     from softstate.client.url import parse_url  # noqa: PLC0415
 
+    cell = TokenCell(_token(credentials, urls))
+    parsed = list(dict.fromkeys(map(parse_url, urls)))
+    return _done(steps_of(Reading(parsed, Random(), cell, time.monotonic)), time.monotonic() + timeout_s, cell.token)
+
+
+def publish(url: str, change: BatchChange, credentials: Presented, timeout_s: float) -> BatchResult:
+    """Send one publish to one node, once, and return its result. Raises `RequestError` or `HttpFailed`."""
+    from softstate.client.machine.events import SendPublish  # noqa: PLC0415 - --help does without
+    from softstate.client.requests import posting  # noqa: PLC0415
+    from softstate.wire import CBOR  # noqa: PLC0415
+
+    token = _token(credentials, [url])
+    (result,) = _done(
+        posting.publish(SendPublish(0, url, [change], timeout_s), CBOR, posting.Levels()), math.inf, token
+    )
+    return result
+
+
+def _token(credentials: Presented, urls: Sequence[str]) -> str | None:
     token = credentials.for_client()
     credentials.tls(urls)  # it refuses what is of no use
-    parsed = list(dict.fromkeys(map(parse_url, urls)))
-    cell = TokenCell(token if isinstance(token, str) else None)
-    ends_s = time.monotonic() + timeout_s
-    steps = steps_of(Reading(parsed, Random(), cell, time.monotonic))
+    assert token is None or isinstance(token, str), "a file of tokens takes a whole client"
+    return token
+
+
+def _done(steps: Steps[T], ends_s: float, token: str | None) -> T:
+    """Do what a generator yields until it returns, or `ends_s` has come; raises what it raises."""
+    from softstate.client.requests.steps import TimeIsUp  # noqa: PLC0415 - --help does without
+
     try:
         step = next(steps)
         while True:
-            step = _go_on(steps, step, ends_s, cell.token, TimeIsUp)
+            step = _go_on(steps, step, ends_s, token, TimeIsUp)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
-
-
-def post(url: str, path: str, body: bytes, credentials: Presented, timeout_s: float) -> Reply:
-    """Send one request with a body in CBOR to one node, and return its answer. Raises `HttpFailed`."""
-    from softstate.client.requests.reply import HttpFailed  # noqa: PLC0415 - --help does without
-    from softstate.client.requests.steps import Ask  # noqa: PLC0415
-    from softstate.client.url import parse_url  # noqa: PLC0415
-
-    token = credentials.for_client()
-    credentials.tls([url])  # it refuses what is of no use
-    asked = Ask(parse_url(url), "POST", path, timeout_s, body, once=True)
-    try:
-        return _ask(asked, time.monotonic() + timeout_s, token if isinstance(token, str) else None)
-    except (_TimeOut, TimeoutError):
-        raise HttpFailed(f"{url} did not answer within {timeout_s:g} s") from None
 
 
 def _go_on(steps: Steps[T], step: Step, ends_s: float, token: str | None, time_is_up: type[Exception]) -> Step:
@@ -92,7 +97,7 @@ def _go_on(steps: Steps[T], step: Step, ends_s: float, token: str | None, time_i
         reply = _ask(step, min(time.monotonic() + step.timeout_s, ends_s), token)
     except HttpFailed as failure:
         return steps.throw(failure)
-    except (_TimeOut, TimeoutError):
+    except TimeoutError:
         if time.monotonic() >= ends_s:
             return steps.throw(time_is_up())
         return steps.throw(HttpFailed(f"{step.url} did not answer within {step.timeout_s:g} s"))
@@ -112,8 +117,6 @@ def _ask(asked: Ask, until_s: float, token: str | None) -> Reply:
     request = Request(asked.method, asked.url.authority, asked.url.target(asked.path), headers, asked.body)
     try:
         opened = _opened(asked.url, _left_s(until_s))
-    except TimeoutError:
-        raise
     except OSError as error:
         raise HttpFailed(f"{asked.url} cannot be reached: {error}", unsent=True) from None
     with opened:
@@ -169,5 +172,5 @@ def _exchange(opened: socket.socket, request: Request, until_s: float) -> Reply:
 def _left_s(until_s: float) -> float:
     left_s = until_s - time.monotonic()
     if left_s <= 0:
-        raise _TimeOut
+        raise TimeoutError("timed out")
     return left_s

@@ -11,9 +11,12 @@ from threading import Thread
 import pytest
 
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
-from softstate.cli.options.plain import goes_plainly, post, read
+from softstate.cli.options.plain import goes_plainly, publish, read
 from softstate.client.requests.reply import HttpFailed
 from softstate.errors import Denied, Unavailable
+from softstate.position import Position
+from softstate.wire import CBOR
+from softstate.wire.messages import Batch, BatchChange, BatchResult, BatchResults
 
 FOUND = b'HTTP/1.1 200 OK\r\nETag: "e.l.7+json"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n42'
 
@@ -94,14 +97,44 @@ def test_a_refusal_is_raised() -> None:
         value_of(url_of(listener))
 
 
-def test_a_request_is_posted_once() -> None:
-    with answering([FOUND[:20]]) as (listener, asked):
-        with pytest.raises(HttpFailed) as failed:
-            post(url_of(listener), "/v1/publish", b"body", NO_CREDENTIALS, 10.0)
+CHANGE = BatchChange("a", 1, key="k")
+
+
+def results(*given: BatchResult) -> bytes:
+    body = CBOR.dumps(BatchResults(list(given)))
+    return f"HTTP/1.1 200 OK\r\nContent-Type: application/cbor\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_a_publish_is_sent_and_its_result_returned() -> None:
+    result = BatchResult("a", 7, Position("e", "l", 7))
+    with answering([results(result)]) as (listener, asked):
+        assert publish(url_of(listener), CHANGE, Presented(token="secret"), 10.0) == result
+    head, _, body = asked[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/publish HTTP/1.1\r\n")
+    assert b"Content-Type: application/cbor" in head
+    assert b"Authorization: Bearer secret" in head
+    assert CBOR.loads(body, Batch) == Batch([CHANGE])
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [([FOUND[:20]], "broke|closed"), ([results()], "1 publishes with 0 results"), ([], "did not answer within")],
+)
+def test_a_publish_without_a_result_is_sent_once_and_may_have_been_applied(answer: list[bytes], text: str) -> None:
+    with answering(answer) as (listener, _):
+        with pytest.raises(HttpFailed, match=text) as failed:
+            publish(url_of(listener), CHANGE, NO_CREDENTIALS, 10.0 if answer else 0.2)
         assert not failed.value.unsent
-        assert b"Content-Type: application/cbor" in asked[0]
-    with pytest.raises(HttpFailed) as failed:
-        post("ws://127.0.0.1:1", "/v1/publish", b"body", NO_CREDENTIALS, 10.0)
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("refused"), TimeoutError("timed out")])
+def test_a_publish_without_a_connection_is_unsent(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise error
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(HttpFailed, match=f"cannot be reached: {error}") as failed:
+        publish("ws://a:1", CHANGE, NO_CREDENTIALS, 10.0)
     assert failed.value.unsent
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -102,14 +103,26 @@ async def test_a_publish_that_succeeds_after_refusals_is_published() -> None:
         assert await ran("publish", "a", "1", "--url", url, "--timeout", "20s") == (0, "")
 
 
-@pytest.mark.parametrize("answers", [[UNKNOWN], [OVERLOADED, UNKNOWN, OVERLOADED], [UNKNOWN, UNTRIED]])
-async def test_an_outcome_that_may_be_known_to_the_store_alone_is_unknown(answers: list[dict[str, Any]]) -> None:
+KEY_OFFERED = r"Repeating the command with --key [0-9a-f]{32} cannot apply it twice\.\n$"
+TOPIC_READ = r"Read the topic to learn its outcome: softstate get a\.\n$"
+
+
+@pytest.mark.parametrize(
+    ("answers", "what_next"),
+    [
+        ([UNKNOWN], KEY_OFFERED),
+        ([UNKNOWN, UNTRIED], KEY_OFFERED),
+        ([OVERLOADED, UNKNOWN, OVERLOADED], TOPIC_READ),  # a store that is full of keys was asked without one
+    ],
+)
+async def test_an_outcome_that_may_be_known_to_the_store_alone_is_unknown(
+    answers: list[dict[str, Any]], what_next: str
+) -> None:
     async with answering(*answers) as url:
         code, err = await ran("publish", "a", "1", "--url", url, "--timeout", "1500ms")
     assert code == 6
     assert "may have been applied or not" in err
-    assert err.endswith("Read the topic to learn its outcome: softstate get a.\n")
-    assert "--key" not in err
+    assert re.search(what_next, err)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +142,11 @@ async def test_a_refusal_without_a_look_tells_nothing_of_an_earlier_attempt(
         assert refusal["message"] in err
 
 
-async def test_only_a_key_that_was_given_is_offered_for_a_repeat() -> None:
+async def test_a_key_that_was_given_is_offered_for_a_repeat() -> None:
     async with answering(UNKNOWN) as url:
         code, err = await ran("publish", "a", "1", "--key", "k 1", "--url", url, "--timeout", "1500ms")
     assert code == 6
     assert err.endswith("Repeating the command with --key 'k 1' cannot apply it twice.\n")
-    assert "softstate get" not in err
 
 
 async def test_a_key_that_was_used_is_told_as_refused() -> None:
