@@ -11,7 +11,10 @@ _SEGMENT = rf"(?:[^./{_CONTROL}]|\.[^./{_CONTROL}]|\.\.[^/{_CONTROL}])[^/{_CONTR
 """One segment of a topic: it is neither ``.`` nor ``..``."""
 
 _TOPIC = rf"{_SEGMENT}(?:/{_SEGMENT})*"
-_NONCE = r"[^.]+"
+_HISTORY = r"[^.]+\.[^.]+"
+"""The epoch and the lineage of a position."""
+
+_REVISION = r"(?:0|[1-9][0-9]{0,15})"
 
 TOPIC = rf"^{_TOPIC}$"
 """See `softstate.names.check_topic`."""
@@ -19,27 +22,27 @@ TOPIC = rf"^{_TOPIC}$"
 PREFIX = rf"^(?:/|{_TOPIC}/)$"
 """See `softstate.names.check_prefix`."""
 
-POSITION = rf"^{_NONCE}\.{_NONCE}\.(?:0|[1-9][0-9]{{0,15}})$"
+POSITION = rf"^{_HISTORY}\.{_REVISION}$"
 """As `softstate.position.Position` is written."""
 
-EVENT_ID = rf"^{_NONCE}\.{_NONCE}\.[1-9][0-9]{{0,15}}$"
+EVENT_ID = rf"^{_HISTORY}\.[1-9][0-9]{{0,15}}$"
 """The position that the ``id`` of an event is: above revision 0."""
 
 EVENT_ID_OR_NONE = rf"^(?:{EVENT_ID[1:-1]})?$"
 """The same, or nothing: the `id` of a `reset`."""
 
-TAG = rf'^"{_NONCE}\.{_NONCE}\.(?:0|[1-9][0-9]{{0,15}})\+(?:json|cbor)"$'
+TAG = rf'^"{_HISTORY}\.{_REVISION}\+(?:json|cbor)"$'
 """As `softstate.server.http.validators.etag` writes one."""
 
 TAGS = r'^(?:\*|(?:W/)?"[^"]*"(?:, ?(?:W/)?"[^"]*")*)$'
 """See `softstate.server.http.validators.parse_tags`, which takes more blanks."""
 
-ANY_OR_TAG = rf'^(?:\*|"{_NONCE}\.{_NONCE}\.[0-9]{{1,16}}(?:\+(?:json|cbor))?")$'
+ANY_OR_TAG = rf'^(?:\*|"{_HISTORY}\.[0-9]{{1,16}}(?:\+(?:json|cbor))?")$'
 """See `softstate.server.http.validators.parse_strong`."""
 
 CURSOR = (
     r"^[0-9a-f]{1,14}-(?:[0-9a-f]{1,14})?-[A-Za-z0-9_-]{8}-[A-Za-z0-9_-]{8}"
-    rf"\.{_NONCE}\.{_NONCE}\.[0-9a-f]{{1,14}}$"
+    rf"\.{_HISTORY}\.[0-9a-f]{{1,14}}$"
 )
 """See `softstate.server.http.validators.Cursor`."""
 
