@@ -11,18 +11,40 @@ Run it beside a node (``softstate serve``): ``python -m softstate.examples.openf
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode
-from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
+from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
 import softstate
 
 URL = os.environ.get("SOFTSTATE_URL", "ws://127.0.0.1:8700")
+
+
+def _resolver(*kinds: type) -> Any:
+    """Return a method of a provider, which answers flags whose values are of these types."""
+
+    def resolve(
+        self: "SoftstateProvider",
+        flag_key: str,
+        default_value: Any,
+        evaluation_context: EvaluationContext | None = None,  # noqa: ARG001 - OpenFeature gives it
+    ) -> FlagResolutionDetails[Any]:
+        try:
+            known = self.soft.known(self.prefix + flag_key, max_age=math.inf)
+        except softstate.Stale:
+            return FlagResolutionDetails(default_value, ErrorCode.PROVIDER_NOT_READY, "no node has answered yet")
+        if known is None:
+            return FlagResolutionDetails(default_value, ErrorCode.FLAG_NOT_FOUND, f"no topic {self.prefix}{flag_key}")
+        if type(known.value) not in kinds:
+            return FlagResolutionDetails(default_value, ErrorCode.TYPE_MISMATCH, f"{flag_key} is {known.value!r}")
+        reason = Reason.CACHED if known.age <= self.max_age else Reason.STALE
+        return FlagResolutionDetails(known.value, reason=reason, flag_metadata={"age": known.age})
+
+    return resolve
 
 
 class SoftstateProvider(AbstractProvider):
@@ -46,46 +68,11 @@ class SoftstateProvider(AbstractProvider):
         """Return the provider's name."""
         return Metadata("softstate")
 
-    def _resolve(self, key: str, default: Any, *kinds: type) -> FlagResolutionDetails[Any]:
-        try:
-            known = self.soft.known(self.prefix + key, max_age=math.inf)
-        except softstate.Stale:
-            return FlagResolutionDetails(default, ErrorCode.PROVIDER_NOT_READY, "no node has answered yet")
-        if known is None:
-            return FlagResolutionDetails(default, ErrorCode.FLAG_NOT_FOUND, f"no topic {self.prefix}{key}")
-        if type(known.value) not in kinds:
-            return FlagResolutionDetails(default, ErrorCode.TYPE_MISMATCH, f"{key} is {known.value!r}")
-        reason = Reason.CACHED if known.age <= self.max_age else Reason.STALE
-        return FlagResolutionDetails(known.value, reason=reason, flag_metadata={"age": known.age})
-
-    def resolve_boolean_details(
-        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[bool]:
-        """Answer a flag that is true or false; the others likewise."""
-        return self._resolve(flag_key, default_value, bool)
-
-    def resolve_string_details(
-        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[str]:
-        return self._resolve(flag_key, default_value, str)
-
-    def resolve_integer_details(
-        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[int]:
-        return self._resolve(flag_key, default_value, int)
-
-    def resolve_float_details(
-        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[float]:
-        return self._resolve(flag_key, default_value, float, int)
-
-    def resolve_object_details(
-        self,
-        flag_key: str,
-        default_value: Sequence[FlagValueType] | Mapping[str, FlagValueType],
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
-        return self._resolve(flag_key, default_value, dict, list)
+    resolve_boolean_details = _resolver(bool)
+    resolve_string_details = _resolver(str)
+    resolve_integer_details = _resolver(int)
+    resolve_float_details = _resolver(float, int)
+    resolve_object_details = _resolver(dict, list)
 
 
 if __name__ == "__main__":
