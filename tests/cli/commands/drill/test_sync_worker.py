@@ -14,7 +14,7 @@ from softstate.cli.commands.drill import sync_worker
 from softstate.cli.commands.drill.reports import Applied, Sample, WorkerPlan
 from softstate.cli.commands.drill.sync_worker import Watcher
 from tests.kit.loops import node_thread
-from tests.kit.processes import WAIT_S
+from tests.kit.processes import WAIT_S, until
 
 T = TypeVar("T")
 
@@ -38,13 +38,12 @@ def test_a_sample_waits_for_the_thread_that_watches(monkeypatch: pytest.MonkeyPa
         watcher = Watcher(WorkerPlan([node.url], ["d/0/state"], {7: [0]}), 7)
         assert watcher.sample()[1].age_s is None, "nothing is known yet, and so nothing is waited for"
         watcher._soft.follow("d/0/state")
-        while watcher._known_versions() is None:
-            pass
+        until("the topic is known", lambda: watcher._known_versions() is not None)
         found: list[tuple[list[Applied], Sample]] = []
         asking = threading.Thread(target=lambda: found.append(watcher.sample()))
         noted = watcher._taken = Noted()
         asking.start()
-        noted.waiting.wait(WAIT_S)
+        assert noted.waiting.wait(WAIT_S)
         watcher._take(Change("d/0/state", version, {"sent_s": 1.0}))
         asking.join()
         watcher._soft.close()
