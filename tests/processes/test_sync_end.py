@@ -14,32 +14,34 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 
-def test_an_iterator_that_is_never_ended_holds_up_no_exit(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+def run_watching(path: Path, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program that has taken the one change of a topic, and then does what `code` says."""
+    with running(path) as server:
         server.put("a", 1)
-        done = run(f"""
-import softstate.sync
+        return run(f"""
+import os, softstate, softstate.sync
 soft = softstate.sync.connect("{server.url}")
 changes = soft.watch("a")
-print(next(changes).value)
-""")
+print(next(changes).value, flush=True)
+{code}""")
+
+
+def test_an_iterator_that_is_never_ended_holds_up_no_exit(tmp_path: Path) -> None:
+    done = run_watching(tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
 def test_a_closed_client_ends_its_iterators(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
-        server.put("a", 1)
-        done = run(f"""
-import softstate, softstate.sync
-soft = softstate.sync.connect("{server.url}")
-changes = soft.watch("a")
-print(next(changes).value)
+    done = run_watching(
+        tmp_path,
+        """
 soft.close()
 try:
     next(changes)
 except softstate.ClientClosed as error:
     print(error)
-""")
+""",
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\nthe client was closed\n", "")
 
 
@@ -64,15 +66,9 @@ threading.Thread(target=later).start()
 
 
 def test_an_iterator_of_before_fork_says_so_in_the_child(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
-        server.put("a", 1)
-        done = run(f"""
-import os, sys
-import softstate, softstate.sync
-soft = softstate.sync.connect("{server.url}")
-changes = soft.watch("a")
-next(changes)
-sys.stdout.flush()
+    done = run_watching(
+        tmp_path,
+        """
 child = os.fork()
 if child == 0:
     try:
@@ -81,6 +77,7 @@ if child == 0:
         os.write(1, str(error).encode())
     os._exit(0)
 os.waitpid(child, 0)
-""")
+""",
+    )
     assert done.returncode == 0, done.stderr
     assert "call watch again in the child" in done.stdout

@@ -16,93 +16,73 @@ from softstate.testing.conformance.client.trace import HANDING, Trace, load_all
 
 TRACES = load_all(HANDING)
 
-MUTANTS: dict[str, tuple[ModuleType, str, str]] = {
-    "newest goes to the end": (inbox_module, "        if self._resets_pending:\n", "        if True:\n"),
-    "changes jump over resets": (inbox_module, "        if self._resets_pending:\n", "        if False:\n"),
-    "the older stays": (
-        inbox_module,
-        "self._pending[change.topic] = change",
-        "self._pending.setdefault(change.topic, change)",
-    ),
-    "the newest is taken first": (inbox_module, "popitem(last=False)", "popitem(last=True)"),
-    "values survive a reset": (inbox_module, "if not event.deleted:", "if False:"),
-    "deletions are dropped by a reset": (inbox_module, "if not event.deleted:", "if True:"),
-    "resets pile up": (inbox_module, "self._remove(bare)\n                bare = key", "bare = None"),
-    "a deletion does not part resets": (inbox_module, "                bare = None\n", ""),
-    "resets are not counted down": (inbox_module, "self._resets_pending -= isinstance(event, Reset)", "pass"),
-    "damage survives a reset": (inbox_module, "elif isinstance(event, TopicsUnreadable):", "elif False:"),
-    "the mode keeps its place": (inbox_module, "        self._pending.pop(_MODE, None)\n", ""),
-    "refusals of all nodes are one": (inbox_module, "(refusal.url,)", '("",)'),
-    "damage of others is told": (
-        inbox_module,
-        "if not self.names.keys().isdisjoint((topic, *reaching(topic)))",
-        "if True",
-    ),
-    "damage is told by the last only": (inbox_module, "isinstance(pending, TopicsUnreadable)", "False"),
-    "damage that is known is not told": (inbox_module, "        inbox.unreadable(unreadable(inbox.names))\n", ""),
-    "what is pending of denied names stays": (
-        inbox_module,
-        "            del self._pending[topic]\n",
-        "            pass\n",
-    ),
-    "a denial is raised once for good": (inbox_module, "            if self.names:\n", "            if True:\n"),
-    "a denial is raised for ever": (inbox_module, "            if self.names:\n", "            if False:\n"),
-    "denied names stay": (inbox_module, "            del self.names[name]\n", "            pass\n"),
+OF_INBOXES = {
+    "newest goes to the end": ("        if self._resets_pending:\n", "        if True:\n"),
+    "changes jump over resets": ("        if self._resets_pending:\n", "        if False:\n"),
+    "the older stays": ("self._pending[change.topic] = change", "self._pending.setdefault(change.topic, change)"),
+    "the newest is taken first": ("popitem(last=False)", "popitem(last=True)"),
+    "values survive a reset": ("if not event.deleted:", "if False:"),
+    "deletions are dropped by a reset": ("if not event.deleted:", "if True:"),
+    "resets pile up": ("self._remove(bare)\n                bare = key", "bare = None"),
+    "a deletion does not part resets": ("                bare = None\n", ""),
+    "resets are not counted down": ("self._resets_pending -= isinstance(event, Reset)", "pass"),
+    "damage survives a reset": ("elif isinstance(event, TopicsUnreadable):", "elif False:"),
+    "the mode keeps its place": ("        self._pending.pop(_MODE, None)\n", ""),
+    "refusals of all nodes are one": ("(refusal.url,)", '("",)'),
+    "damage of others is told": ("if not self.names.keys().isdisjoint((topic, *reaching(topic)))", "if True"),
+    "damage is told by the last only": ("isinstance(pending, TopicsUnreadable)", "False"),
+    "damage that is known is not told": ("        inbox.unreadable(unreadable(inbox.names))\n", ""),
+    "what is pending of denied names stays": ("            del self._pending[topic]\n", "            pass\n"),
+    "a denial is raised once for good": ("            if self.names:\n", "            if True:\n"),
+    "a denial is raised for ever": ("            if self.names:\n", "            if False:\n"),
+    "denied names stay": ("            del self.names[name]\n", "            pass\n"),
     "nothing is narrowed": (
-        inbox_module,
         "        if self.narrow:\n            self.names.update",
         "        if False:\n            self.names.update",
     ),
-    "narrowing is an error": (inbox_module, "if self.narrow and all(narrow.get(name) for name in refused)", "if False"),
+    "narrowing is an error": ("if self.narrow and all(narrow.get(name) for name in refused)", "if False"),
     "what is narrowed reaches nobody": (
-        inbox_module,
         "            if inbox.narrow:\n                for name",
         "            if False:\n                for name",
     ),
-    "all handles narrow": (inbox_module, "for inbox in self._all if inbox.narrow for", "for inbox in self._all for"),
-    "topics are told to be narrowed": (inbox_module, 'if name.endswith("/"))', ")"),
+    "all handles narrow": ("for inbox in self._all if inbox.narrow for", "for inbox in self._all for"),
+    "topics are told to be narrowed": ('if name.endswith("/"))', ")"),
     "the end comes before what is pending": (
-        inbox_module,
         "        if not self._pending:\n            if self.closed",
         "        if self._end or not self._pending:\n            if self.closed",
     ),
-    "the last end counts": (inbox_module, "self._end = self._end or error", "self._end = error"),
-    "a closed handle keeps what is pending": (inbox_module, "        self._pending.clear()\n", ""),
-    "a closed handle waits": (inbox_module, "        self.closed = True\n", ""),
-    "closing twice unsubscribes twice": (inbox_module, "        if inbox.closed:\n            return []\n", ""),
+    "the last end counts": ("self._end = self._end or error", "self._end = error"),
+    "a closed handle keeps what is pending": ("        self._pending.clear()\n", ""),
+    "a closed handle waits": ("        self.closed = True\n", ""),
+    "closing twice unsubscribes twice": ("        if inbox.closed:\n            return []\n", ""),
     "every want is told": (
-        inbox_module,
         "new = [name for name in inbox.names if name not in self._by_name]",
         "new = list(inbox.names)",
     ),
-    "the first to leave unsubscribes": (inbox_module, "            if not holders:\n", "            if True:\n"),
-    "deletions are known": (inbox_module, "if change.version > 0 and not change.deleted", "if change.version > 0"),
-    "values of another history are known": (
-        inbox_module,
-        "if change.version > 0 and not change.deleted",
-        "if not change.deleted",
-    ),
-    "prefixes are asked for before they narrow": (
-        inbox_module,
-        "return [*told, Wanted(new)] if",
-        "return [Wanted(new), *told] if",
-    ),
-    "only the topic itself is looked for": (inbox_module, "self._holders(reaching(topic))", "{}"),
-    "only prefixes are looked for": (inbox_module, "if topic in self._by_name:", "if False:"),
-    "one parent is another": (inbox_module, "found = above.get(parent)", "found = next(iter(above.values()), None)"),
-    "every value is sent": (latest_module, "if before is None or before.settled:", "if True:"),
-    "the first to wait is sent": (latest_module, "        found.submit = submit\n", ""),
-    "nothing is sent behind": (latest_module, "                self.flush(topic)", "                pass"),
-    "a receipt drops for all": (latest_module, "        if waiting.holders:\n", "        if False:\n"),
-    "what is dropped is sent": (latest_module, "            del self._waiting[waiting.topic]\n", "            pass\n"),
-    "what is under way is not dropped": (latest_module, "        return waiting.ticket\n", "        return None\n"),
-    "what waits never ends": (
-        latest_module,
-        "left = [waiting.outcome for waiting in self._waiting.values()]",
-        "left = []",
-    ),
+    "the first to leave unsubscribes": ("            if not holders:\n", "            if True:\n"),
+    "deletions are known": ("if change.version > 0 and not change.deleted", "if change.version > 0"),
+    "values of another history are known": ("if change.version > 0 and not change.deleted", "if not change.deleted"),
+    "prefixes are asked for before they narrow": ("return [*told, Wanted(new)] if", "return [Wanted(new), *told] if"),
+    "only the topic itself is looked for": ("self._holders(reaching(topic))", "{}"),
+    "only prefixes are looked for": ("if topic in self._by_name:", "if False:"),
+    "one parent is another": ("found = above.get(parent)", "found = next(iter(above.values()), None)"),
 }
-"""Rules that are missing: a module, and what of its text is something else then."""
+
+OF_LATEST = {
+    "every value is sent": ("if before is None or before.settled:", "if True:"),
+    "the first to wait is sent": ("        found.submit = submit\n", ""),
+    "nothing is sent behind": ("                self.flush(topic)", "                pass"),
+    "a receipt drops for all": ("        if waiting.holders:\n", "        if False:\n"),
+    "what is dropped is sent": ("            del self._waiting[waiting.topic]\n", "            pass\n"),
+    "what is under way is not dropped": ("        return waiting.ticket\n", "        return None\n"),
+    "what waits never ends": ("left = [waiting.outcome for waiting in self._waiting.values()]", "left = []"),
+}
+
+MUTANTS = {
+    **{name: (inbox_module, ("Inbox", "Inboxes"), *texts) for name, texts in OF_INBOXES.items()},
+    **{name: (latest_module, ("Latest", "Waiting"), *texts) for name, texts in OF_LATEST.items()},
+}
+"""Rules that are missing: a module, its classes, and what of its text is something else then."""
 
 
 def first_failure() -> str | None:
@@ -127,12 +107,12 @@ def test_the_client_as_it_is_fails_in_none() -> None:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_fails_in_some_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, old, new = MUTANTS[name]
+    module, classes, old, new = MUTANTS[name]
     text = inspect.getsource(module)
     assert text.count(old) == 1, "the rule is written otherwise by now"
     changed = ModuleType(module.__name__)
     exec(compile(text.replace(old, new), str(module.__file__), "exec"), changed.__dict__)
-    for each in ("Inbox", "Inboxes") if module is inbox_module else ("Latest", "Waiting"):
+    for each in classes:
         monkeypatch.setattr(handles, each, getattr(changed, each))
     assert first_failure(), "no trace shows that this rule is missing: write a scenario that does"
 
