@@ -107,7 +107,7 @@ PROMISES = {
         "simulation/test_schedule_permissions.py::test_a_slow_consumer_gets_nothing_that_it_may_not_read_any_more",
     ),
     "S14 no dead channel": (
-        "client/machine/test_credentials.py::test_refusals_that_waiting_mends_stop_no_client",
+        "client/machine/test_refused_credentials.py::test_refusals_that_waiting_mends_stop_no_client",
         "simulation/test_schedule_permissions.py::test_a4_a_token_ends_in_the_midst_of_a_fault",
         "simulation/test_schedule_permissions.py::test_a8_a_provider_gives_the_refused_token_then_hangs_then_fails_then_recovers",
         "simulation/test_schedule_revocations.py::test_a_revocation_is_undone",
