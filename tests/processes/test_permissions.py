@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import trio
 import softstate
 from tests.auth.keys import key
 from tests.kit import node_rig, push_node
+from tests.kit.issuer_policy import issuer
 from tests.kit.processes import WAIT_S, Server, command, running, until
 from tests.kit.static_tokens import CI, OTHER, ROOT, static
 
@@ -50,21 +50,9 @@ def test_commands_present_tokens(tmp_path: Path) -> None:
         assert CI not in server.log
 
 
-ISSUER = """
-[[auth.issuer]]
-issuer = "https://id"
-audience = ["softstate"]
-jwks_file = "keys.json"
-
-[[allow]]
-who = "signed-in"
-"""
-
-
 def rules(path: Path, names: list[str], *keys: str) -> None:
     """Say what those who are signed in may read, and which keys sign them in."""
-    (path / "keys.json").write_text(json.dumps({"keys": [key(name).public_jwk() for name in keys]}))
-    policy(path, ISSUER, f"read = {names}\n")
+    policy(path, issuer(path, names, *keys))
 
 
 def signed(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -12,22 +11,12 @@ import pytest
 from tests.auth.keys import key
 from tests.auth.tokens import encoded
 from tests.kit.browsers import Browser
+from tests.kit.issuer_policy import issuer
 from tests.kit.processes import Server, until
 from tests.kit.static_tokens import ROOT, static
 from tests.web.browsers.test_pages import NEXT, follow, open_tab
 
 pytestmark = pytest.mark.timeout(280)
-
-ISSUER = """
-[[auth.issuer]]
-issuer = "https://id"
-audience = ["softstate"]
-jwks_file = "keys.json"
-
-[[allow]]
-who = "signed-in"
-read = ["/"]
-"""
 
 FOLLOW_WITH_TOKENS = """async ([jwk, seconds]) => {
   const algorithm = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
@@ -106,8 +95,9 @@ def test_a_page_that_comes_back_catches_up(chromium: Browser, node: Server, work
 def test_a_token_is_refreshed_in_place_and_another_fetched_when_it_is_revoked_while_hidden(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    (tmp_path / "keys.json").write_text(json.dumps({"keys": [key("r").public_jwk()]}))
-    (tmp_path / "auth.toml").write_text(ISSUER + static("root", ROOT, admin=True, write=["/", "$softstate/"]))
+    (tmp_path / "auth.toml").write_text(
+        issuer(tmp_path, ["/"], "r") + static("root", ROOT, admin=True, write=["/", "$softstate/"])
+    )
     server = Server(tmp_path, auth="auth.toml").start()
     page = open_tab(chromium, server)
     assert page.call(FOLLOW_WITH_TOKENS, [key("r").jwk, 5]) == [["syncing", "live"], [None, None]]
