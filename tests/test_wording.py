@@ -62,6 +62,26 @@ def findings(source: str) -> list[tuple[int, str]]:
     return found
 
 
+SCRIPT_COMMENT = re.compile(r"/\*\*?(.*?)\*/|(?<!:)//([^\n]*)", re.DOTALL)
+
+
+def findings_of_script(source: str) -> list[tuple[int, str]]:
+    """List what is found in the comments of a script, each of which is taken for a docstring."""
+    found = []
+    for match in SCRIPT_COMMENT.finditer(source):
+        text = re.sub(r"\n\s*\*\s?", "\n", match[1] or match[2] or "").strip()
+        line = source.count("\n", 0, match.start()) + 1
+        found += [(line, words) for _, words in findings(repr(text))]
+    return found
+
+
+def test_comments_of_scripts_do_too() -> None:
+    scripts = sorted((ROOT / "softstate" / "web").rglob("*.js"))
+    assert len(scripts) > 20
+    found = {str(path.relative_to(ROOT)): findings_of_script(path.read_text("utf-8")) for path in scripts}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
 @pytest.mark.parametrize("folder", ["softstate", "tests", "bench"])
 def test_sentences_begin_with_their_subject_in_common_words(folder: str) -> None:
     files = [path for path in FILES if path.relative_to(ROOT).parts[0] == folder]
@@ -91,3 +111,10 @@ def test_pages_and_scripts_use_common_words() -> None:
 )
 def test_findings(source: str, words: list[str]) -> None:
     assert [text for _, text in findings(source)] == words
+
+
+def test_findings_of_a_script() -> None:
+    script = (
+        "const u = 'http://a';\n/** What it holds,\n * counted. */\nlet a; // for whoever asks\n/** Why it waits. */"
+    )
+    assert findings_of_script(script) == [(2, "What it holds, counted."), (4, "whoever")]

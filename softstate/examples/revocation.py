@@ -22,7 +22,7 @@ URL = os.environ.get("SOFTSTATE_URL", "ws://127.0.0.1:8700")
 PORT = int(os.environ.get("PORT", "8701"))
 REVOKED = "sessions/revoked/"
 MAX_AGE_S = 2.0
-"""A node tells once a second that it is up to date, so this has room for one message that is late."""
+"""A node tells once a second that it is up to date: one message may be late without a 503."""
 
 soft = softstate.sync.connect(URL)
 

@@ -127,8 +127,8 @@ class Updates:
     def close(self) -> None:
         """Unsubscribe, as leaving the block of `subscribe` does, also from another task of the client's loop.
 
-        What is pending is dropped. Iterations end, those that wait as well; who waits in `synced` or `fresh` gets
-        `softstate.ClientClosed`. Calling it again, or leaving the block then, does nothing.
+        What is pending is dropped. Iterations end, those that wait as well; `synced` and `fresh` raise
+        `softstate.ClientClosed` where they wait. Calling it again, or leaving the block then, does nothing.
         """
         self._leave()
 

@@ -1,11 +1,11 @@
-/** What nodes tell of themselves: their answers to `GET /v1/status`, how old these are, and what changed meanwhile. */
+/** The answers of nodes to `GET /v1/status`: how old they are, and what has changed between two of them. */
 
 import { duration, make, number, size, terms } from "./dom.js";
 import { bar, curve } from "./plot.js";
 
 export const EVERY_MS = 2000;
 const TIMEOUT_MS = 5000;
-/** What a node has told is stale from this age on, in seconds. */
+/** An answer of a node is stale from this age on, in seconds. */
 export const STALE_S = 6;
 /** A node that is not heard of for so long is left out, if another one answers at its URL. */
 const GONE_S = 60;

@@ -34,7 +34,7 @@ part("sign-in").onsubmit = (/** @type {Event} */ event) => {
   begin();
 };
 
-/** Connect by softstate's own protocol, with the token that was given. */
+/** Connect a client of softstate, with the token that was given, if there is one. */
 function begin() {
   topics?.end();
   client?.close();

@@ -14,7 +14,7 @@ from softstate.cli.commands.top.picture import picture
 
 
 class BrokenPipeConsole(Console):
-    """A console that leaves a reader that has left to who runs the command."""
+    """A console that raises when its reader has gone, so that the command ends as any other does."""
 
     def on_broken_pipe(self) -> None:
         """Raise again; rich would end the process, with exit code 1."""

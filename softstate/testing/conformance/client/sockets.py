@@ -140,7 +140,7 @@ def _frame(opcode: int, data: bytes, *, last: bool = True) -> bytes:
 
 @final
 class Port:
-    """Listens, and gives each WebSocket and each request to who asks for them, in the order in which they came."""
+    """Listens, and hands out WebSockets and requests in the order in which they came."""
 
     def __init__(self) -> None:
         self._put_socket, self.sockets = trio.open_memory_channel[Socket](WAITING_MAX)

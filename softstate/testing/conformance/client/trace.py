@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "traces"
 """The committed traces of the machine, level 1."""
 
 HANDING = FOLDER.with_name("handing")
-"""Those of what an application is handed, level 2."""
+"""The traces of level 2: what an application is handed."""
 
 
 @dataclass(slots=True)
