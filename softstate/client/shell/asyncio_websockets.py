@@ -163,6 +163,7 @@ async def handshake(url: NodeUrl, codec: Codec, stream: Stream, headers: Sequenc
     uri = WebSocketURI(url.tls, "localhost", url.port, url.target("/v1/ws"), "", None, None)
     wanted = Subprotocol(codec.protocol)
     protocol = ClientProtocol(uri, subprotocols=[wanted], max_size=MESSAGE_BYTES_MAX)
+    protocol.debug = False  # it would log headers and messages, and with them the token
     request = protocol.connect()
     del request.headers["Host"]
     request.headers["Host"] = url.authority

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import trio
 import trio.testing
@@ -42,6 +44,17 @@ async def test_messages_go_both_ways(nursery: trio.Nursery, codec: Codec, messag
     await socket.aclose()
     assert node.opened == [("node", 8700, False)]
     assert node.all_closed()
+
+
+async def test_no_log_has_headers_or_messages(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    node = ScriptedNode(nursery, websocket=echo)
+    headers = [("Authorization", "Bearer secret-of-the-handshake")]
+    socket = await open_websocket(nursery, URL, JSON, node.open_stream, 5, headers)
+    await socket.send('{"op":"hello","token":"secret-of-hello"}')
+    assert "secret" in str(await socket.receive())
+    await socket.aclose()
+    assert "secret" not in caplog.text
 
 
 async def test_messages_that_come_together_are_taken_together_but_not_all(
