@@ -12,7 +12,6 @@ A node and N clients, each of which follows two of S topics; another program com
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from unittest.mock import patch
 
 import trio
 
+from bench.measure.quiet import quiet_clients
 from bench.models.measured.copies import Following, patched
 from bench.models.measured.faulted import staleness
 from bench.spectrum.placements import Mirror, Where, placed_in
@@ -100,15 +100,10 @@ class Run:
 
     def run(self) -> Result:
         """Run it."""
-        logger = logging.getLogger("softstate.client")
-        disabled, logger.disabled = logger.disabled, True  # faults are meant, and clients warn of them
-        try:
-            with self._placed():
-                world = run_world(
-                    self._seed, self._scenario, nodes=1, config=self._config(), record_messages=True, sample_every_s=0.5
-                )
-        finally:
-            logger.disabled = disabled
+        with quiet_clients(), self._placed():
+            world = run_world(
+                self._seed, self._scenario, nodes=1, config=self._config(), record_messages=True, sample_every_s=0.5
+            )
         self._work_out(world.trace.events)
         return self._result
 

@@ -7,7 +7,6 @@ by leaving out one fault after the other under the same seed. Worlds are spread 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
+from bench.measure.quiet import quiet_clients
 from softstate.testing.oracle.oracle import Bounds
 from softstate.testing.simulation.schedule import Outcome, ScheduledFault, draw_schedule, minimise, run_schedule
 
@@ -105,12 +105,8 @@ class Report:
 
 def run_seed(seed: int, *, permissions: bool = False) -> Outcome:
     """Run the world of one seed. What its clients log of resets and failures is not shown: faults are meant."""
-    logger = logging.getLogger("softstate.client")
-    logger.disabled = True
-    try:
+    with quiet_clients():
         return run_schedule(seed, draw_schedule(seed, permissions=permissions), permissions=permissions)
-    finally:
-        logger.disabled = False
 
 
 def simulate(seeds: int, first: int = 0, processes: int = PROCESSES, *, permissions: bool = False) -> Report:

@@ -7,17 +7,15 @@ WebSockets, by kind, and requests over HTTP with their answers.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
-from msgspec import structs
-
+from bench.measure.quiet import quiet_clients
 from bench.models.measured.estimates import Estimate, mean_of
 from softstate.client.machine.connection import Connection
 from softstate.client.machine.poll_path import PollPath
@@ -28,7 +26,7 @@ from softstate.session.load_advice import RENEWALS_PER_TTL
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.simulation.world import World, run_world
 from softstate.testing.trace import ChangeCommitted, ChangeDelivered, ClientEnded, MessageWritten, TraceEvent
-from softstate.wire.subscription_digest import digest_text
+from softstate.wire.messages import Renewed
 
 SETTLE_S = 5.0
 
@@ -90,15 +88,10 @@ def follow(given: Following, seed: int) -> Followed:
         await _commit(world, given, names)
         marks.append(world.now)
 
-    logger = logging.getLogger("softstate.client")
-    disabled, logger.disabled = logger.disabled, True  # faults are meant, and clients warn of them
-    try:
-        with patched(given):
-            world = run_world(
-                seed, scenario, nodes=1, config=config_of(given), record_messages=True, sample_every_s=math.inf
-            )
-    finally:
-        logger.disabled = disabled
+    with quiet_clients(), patched(given):
+        world = run_world(
+            seed, scenario, nodes=1, config=config_of(given), record_messages=True, sample_every_s=math.inf
+        )
     return figures_of(world.trace.events, names, marks[0], marks[1])
 
 
@@ -137,7 +130,7 @@ def patched(given: Following) -> Iterator[None]:
         if not given.feedback:
             stack.enter_context(patch.object(PushMessages, "_pushes_lost", _overlook))
         if not given.digest:
-            stack.enter_context(patch.object(renewals, "_renewed", _always_matching(renewals._renewed)))  # noqa: SLF001
+            stack.enter_context(patch.object(renewals, "Renewed", _matching))
         if given.renew_s is None:
             stack.enter_context(patch.object(PollPath, "_wait_ms", _never))
         yield
@@ -151,14 +144,9 @@ def _overlook(_messages: PushMessages, connection: Connection, sent: int) -> Non
     connection.notify_count = sent
 
 
-def _always_matching(answer: Callable[..., Any]) -> Callable[..., Any]:
+def _matching(*fields: Any, **named: Any) -> Renewed:
     """Have a renewal be answered as if the client held what the node does."""
-
-    def matching(session: Any, lease: Any, pending: Any, *rest: Any, **named: Any) -> Any:
-        request = structs.replace(pending.request, count=lease.count, digest=digest_text(lease.digest))
-        return answer(session, lease, replace(pending, request=request), *rest, **named)
-
-    return matching
+    return Renewed(*fields, **{**named, "match": True})
 
 
 # Figures -------------------------------------------------------------------------------------------------------------

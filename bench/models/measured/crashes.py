@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import logging
 import os
 import signal
 import threading
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from bench.measure.engines import engine
+from bench.measure.quiet import quiet_clients
 from bench.measure.servers import Server, softstate_server
 from softstate.testing.oracle.verdict import PromiseBroken
 from softstate.testing.simulation.checked_run import run_checked
@@ -69,14 +69,11 @@ def crash_at(point: str, how: str, seed: int) -> Crashed:
                 await world.sleep(DOWN_S)
                 await world.faults.restart("n1")
 
-    logger = logging.getLogger("softstate.client")
-    disabled, logger.disabled = logger.disabled, True
     try:
-        world, _ = run_checked(seed, scenario, nodes=1)
+        with quiet_clients():
+            world, _ = run_checked(seed, scenario, nodes=1)
     except PromiseBroken as broken:
         return Crashed(0, passed, 0, f"{point}, {how}, seed {seed}: {broken}")
-    finally:
-        logger.disabled = disabled
     acknowledged, lost = count_lost(world.trace.events)
     return Crashed(acknowledged, passed, lost)
 

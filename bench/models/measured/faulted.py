@@ -6,7 +6,6 @@ changes, so that no fault holds up the changes themselves.
 
 from __future__ import annotations
 
-import logging
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -14,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from bench.measure.quiet import quiet_clients
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.oracle.oracle import Bounds
 from softstate.testing.oracle.verdict import PromiseBroken
@@ -168,13 +168,9 @@ def observe_all(seed: int, worlds: int, ways: tuple[bool, ...] = (True, False)) 
 def observe(fault: Fault, beats: bool, seed: int, worlds: int) -> Observed:
     """Run so many worlds of one kind."""
     found = Observed(fault, beats)
-    logger = logging.getLogger("softstate.client")
-    disabled, logger.disabled = logger.disabled, True  # faults are meant, and clients warn of them
-    try:
+    with quiet_clients():
         for number in range(worlds):
             _run(found, seed * 1_000 + number)
-    finally:
-        logger.disabled = disabled
     return found
 
 
