@@ -5,7 +5,8 @@ The alternatives sit behind the product's own lease table: `PlacedTable` writes 
 session, the node and the client are the product's; a client resumes its session there as after a lost connection.
 
 The mirror stands for Redis (a hash with an expiry) or for tables in SQLite or PostgreSQL (leases, and a queue of
-changes for each client). It counts operations; what one costs is measured apart (`bench.spectrum.engines`).
+changes for each client). It counts operations; what one costs is measured apart (`bench.spectrum.engines`). Queues are
+counted, and not kept: a client that comes back reads the newest values, as the product's do.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ Where: TypeAlias = Literal["nowhere", "node", "external", "durable"]
 
 NOTHING_ENDS_S = 1.0
 """Time until a node looks again for leases that are over, where none ever is: names may have to be reaped."""
-
-ROW_BYTES = 24
-"""Bytes of a row besides its texts: a deadline, a revision, a length."""
 
 
 @dataclass(slots=True)
@@ -56,11 +54,6 @@ class Mirror:
         self.operations["load"] += len(self.rows)
         return self.rows
 
-    def session_bytes(self) -> float:
-        """Return the mean size of a session."""
-        sizes = [len(token) + ROW_BYTES + sum(map(len, row.names)) for token, row in self.rows.items()]
-        return sum(sizes) / len(sizes) if sizes else 0.0
-
 
 class PlacedTable(LeaseTable):
     """The lease table of a node whose sessions are in a mirror as well. `placed_in` makes it for one."""
@@ -74,18 +67,10 @@ class PlacedTable(LeaseTable):
             super().add(lease, row.names)
             self.detach(lease)
 
-    def grant(
-        self,
-        token: str,
-        now: float,
-        ttl_s: float,
-        name: str = "",
-        identity: Identity | None = None,
-        principal: str | None = None,
-    ) -> Lease:
+    def grant(self, token: str, now: float, ttl_s: float, *rest: Any, **named: Any) -> Lease:
         """See `LeaseTable.grant`; one operation."""
-        lease = super().grant(token, now, ttl_s, name, identity, principal)
-        self.mirror.rows[token] = Row(self._deadline(ttl_s), ttl_s, name, identity=identity)
+        lease = super().grant(token, now, ttl_s, *rest, **named)
+        self.mirror.rows[token] = Row(self._deadline(ttl_s), ttl_s, lease.name, identity=lease.identity)
         self.mirror.operations["grant"] += 1
         return lease
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 
 from bench.models.part import Cell, Grid, Part
-from bench.spectrum.engines import costs
+from bench.spectrum.engines import SESSIONS, costs
 from bench.spectrum.placements import Where
-from bench.spectrum.workload import CHANGE_EVERY_S, CLIENTS, DOWN_S, SILENT_S, TOPICS, Placement, Result, Run
+from bench.spectrum.workload import CHANGE_EVERY_S, DOWN_S, SILENT_S, TOPICS, Placement, Result, Run, Size
+
+SIZES = {False: Size(24, 240.0), True: Size(12, 120.0)}
 
 SOFT = Placement("soft, as it is", "node", beats=True, own=True)
 QUIET = Placement("soft, beats off", "node", own=True)
@@ -25,34 +27,37 @@ ALTERNATIVES = (
     Placement("external (Redis)", "external"),
     Placement("hard (SQLite, PostgreSQL)", "durable"),
 )
-IN_A_NODE_BYTES: dict[Where, float] = {"nowhere": 0.0, "node": 3_174.0, "external": 3_174.0, "durable": 3_174.0}
-"""Resident memory of an idle session of a node: 3.1 KiB, by `bench sessions` at b859957."""
 
 
 def spectrum(seed: int, *, quick: bool) -> Part:
     """Run all placements, and compare them with the product's."""
     began = time.process_time()
+    size = SIZES[quick]
     part = Part(
         "spectrum",
         "where session state is: nowhere, in the node, beside it, durable",
-        f"{CLIENTS[quick]} clients of one node follow two of {TOPICS} topics each; a change every"
-        f" {CHANGE_EVERY_S:g} s on average. In one run: steady; kill -9, back after {DOWN_S:g} s; the node forgets"
-        f" the names of all leases; a third of the clients is cut off for {SILENT_S:g} s; a third vanishes; a"
-        " third leaves. Nodes and clients are the product's in all placements, in virtual time.",
+        f"{size.clients} clients of one node follow two of {TOPICS} topics each; a change every"
+        f" {CHANGE_EVERY_S:g} s on average. In one run: steady; kill -9, back after {DOWN_S:g} s, while every topic"
+        f" changes; the node forgets the names of a quarter of the leases; another quarter of the clients is cut off"
+        f" for {SILENT_S:g} s; another vanishes; another leaves. Nodes and clients are the product's in all placements,"
+        " in virtual time; the store behind the last two is a stand-in that counts operations.",
         seed,
-        command="python -m bench spectrum",
+        command=f"python -m bench spectrum{' --quick' if quick else ''}",
     )
-    soft = Run(SOFT, seed, quick=quick).run()
-    quiet = Run(QUIET, seed, quick=quick).run()
+    soft = Run(SOFT, seed, size).run()
+    quiet = Run(QUIET, seed, size).run()
     budget_s = 2 * 60 / quiet.messages_per_min
     polls = (
         Placement(f"stateless, poll {budget_s:.1f} s: equal messages", "nowhere", poll_s=budget_s),
         Placement(f"stateless, poll {AGE_S:g} s: equal ages", "nowhere", poll_s=AGE_S),
     )
-    others = [Run(placement, seed, quick=quick).run() for placement in (*polls, *ALTERNATIVES)]
+    others = [Run(placement, seed, size).run() for placement in (*polls, *ALTERNATIVES)]
     results = [soft, quiet, *others]
     _tables(part, results, quiet)
     _judge(part, [soft, quiet])
+    for each in results:
+        if each.placement.where in ("external", "durable"):
+            part.bound(f"sessions that did not outlive their node, {each.placement.name}", 1 - each.resumed, 0)
     _costs(part, results, quick=quick)
     part.notes += [RATIO_NOTE, ATTEMPTS_NOTE, SPACE_NOTE, HARD_NOTE]
     part.took_cpu_s = time.process_time() - began
@@ -61,14 +66,21 @@ def spectrum(seed: int, *, quick: bool) -> Part:
 
 RATIO_NOTE = "ratios are to soft state without beats, of the same run, as the alternatives have no beats"
 ATTEMPTS_NOTE = (
-    "dials and polls of one minute from the kill on; a herd of so few clients is spread over a tenth of a second,"
-    " so that all of them meet the node while it is down: F-a has larger ones"
+    "fresh: the first and the last copy that has what was committed while the node was down. Dials and polls are those"
+    " of one minute from the kill on; a herd of so few clients is spread over a tenth of a second, so that all of them"
+    " meet the node while it is down: F-a has larger ones. Store operations are those of the same minute, renewals"
+    " included"
 )
-SPACE_NOTE = "bytes of a session in the node are those of `bench sessions`, those in the store are of its texts"
+SPACE_NOTE = (
+    "a session takes memory of the node in all placements but stateless ones (`bench sessions` measures it), and a"
+    " place in the store besides. Bytes are as the engine says, of"
+    f" {SESSIONS} sessions: MEMORY USAGE of Redis, pages of the file of SQLite, relation and index of PostgreSQL"
+)
 HARD_NOTE = (
     "hard state has neither renewals nor a TTL: a client that vanished keeps its session and its queue until"
-    " something outside ends them, and names that were lost are not found. It is the only one that removes nobody"
-    " falsely"
+    " something outside ends them, and names that were lost are not found. It is the only one with sessions that"
+    " removes nobody falsely. A session that outlives its node spares no time here: clients that resume and those that"
+    " begin another session are fresh after the same time"
 )
 
 
@@ -81,17 +93,25 @@ def _tables(part: Part, results: list[Result], quiet: Result) -> None:
         ratio = each.messages_per_min / quiet.messages_per_min
         steady.append([
             name, each.stale_p50_s, each.stale_p99_s, each.messages_per_min, ratio, each.operations_per_min,
-            IN_A_NODE_BYTES[each.placement.where], each.store_bytes,
         ])  # fmt: skip
         failed.append([
-            name, each.first_fresh_s, each.all_fresh_s, each.attempts, each.recovery_operations, each.doubt_stale_s,
+            name, each.first_fresh_s, each.all_fresh_s, each.attempts, each.resumed, each.recovery_operations,
+            each.doubt_stale_s,
         ])  # fmt: skip
         ended.append([
             name, each.orphan_s, each.wasted, each.bye_orphan_s, each.false_removals, each.lost, each.repeated,
         ])  # fmt: skip
-    head = ["", "stale p50 s", "p99 s", "messages/min", "ratio", "store operations/min", "bytes, node", "store"]
+    head = ["", "stale p50 s", "p99 s", "messages/min", "ratio", "store operations/min"]
     part.grids.append(Grid("steady, of one client", head, steady))
-    head = ["", "first fresh s", "all fresh s", "dials and polls each", "store operations", "old after lost names s"]
+    head = [
+        "",
+        "first fresh s",
+        "all fresh s",
+        "dials and polls each",
+        "resumed each",
+        "store operations",
+        "old after lost names s",
+    ]
     part.grids.append(Grid("after kill -9, and after the node lost names of leases", head, failed))
     head = ["", "orphan s", "pushes wasted", "orphan s after goodbye", "removed falsely", "lost", "repeated"]
     part.grids.append(Grid("clients that vanish, leave, or are cut off for longer than a TTL", head, ended))
@@ -116,7 +136,7 @@ def _costs(part: Part, results: list[Result], *, quick: bool) -> None:
         result = external if cost.engine.startswith("redis") else hard
         rows.append([
             cost.engine, cost.alone_s * 1e6, cost.batched_s * 1e6, result.placement.name, result.operations_per_min,
-            result.operations_per_min * cost.alone_s * 1e3,
+            result.operations_per_min * cost.alone_s * 1e3, cost.session_bytes,
         ])  # fmt: skip
     head = [
         "",
@@ -125,6 +145,7 @@ def _costs(part: Part, results: list[Result], *, quick: bool) -> None:
         "placement",
         "operations/min",
         "ms of waiting a client-minute",
+        "bytes of a session",
     ]
     part.grids.append(Grid("operations of real engines, on this machine: not repeatable", head, rows))
 

@@ -3,11 +3,14 @@
 A node and N clients, each of which follows two of S topics; another program commits changes. Phases:
 
 1. *steady*: nothing fails;
-2. *kill*: the node is killed, and starts again two seconds later;
-3. *doubt*: the node forgets the names of all leases, as a bug or a lost message would leave it;
+2. *kill*: the node is killed, and starts again two seconds later; meanwhile every topic changes;
+3. *doubt*: the node forgets the names of some leases, as a bug or a lost message would leave it;
 4. *silence*: some clients are cut off for longer than a TTL, and come back;
 5. *death*: some clients vanish without a word;
 6. *goodbye*: some clients leave in order.
+
+Each of the last four is about a quarter of the clients, so that none of them has the faults of another: a placement
+that never finds lost names would else have no names left whose pushes could be wasted.
 """
 
 from __future__ import annotations
@@ -23,22 +26,24 @@ from unittest.mock import patch
 import trio
 
 from bench.measure.quiet import quiet_clients
-from bench.models.measured.copies import Following, patched
+from bench.models.measured.copies import PER_POLL, Following, patched
 from bench.models.measured.faulted import staleness
 from bench.spectrum.placements import Mirror, Where, placed_in
 from softstate.server import ServerConfig
 from softstate.testing.oracle.oracle import Oracle
+from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.world import World, run_world
 from softstate.testing.trace import ChangeCommitted, ChangeDelivered, MessageWritten, NodeSampled, TraceEvent
 
-CLIENTS = {False: 24, True: 9}
 TOPICS = 8
 CHANGE_EVERY_S = 1.0
-STEADY_S = {False: 240.0, True: 120.0}
 DOWN_S = 2.0
+"""Virtual time from the kill until the node starts again, as of a supervisor: part of all times of recovery."""
 AFTER_S = 60.0
 SILENT_S = 90.0
 ORPHANS_S = 180.0
+NEVER_S = 30.0
+"""A copy that has been old for so long in the end is not found any more: a renewal takes at most 24 s."""
 HARD_TTL_MS = 24 * 3_600_000
 """Hard state has no TTL: this is the longest that a node grants."""
 
@@ -56,19 +61,30 @@ class Placement:
     own: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many clients there are, a multiple of four, and how long it is steady."""
+
+    clients: int
+    steady_s: float
+
+
 @dataclass(slots=True)
 class Result:
-    """Figures of one placement; those of a phase are counted in it alone. Times are virtual seconds."""
+    """Figures of one placement; those of a phase are counted in it alone. Times are virtual seconds.
+
+    `attempts` and `resumed` are those of one client after the kill; infinity is what did not happen until the end.
+    """
 
     placement: Placement
     stale_p50_s: float = 0.0
     stale_p99_s: float = 0.0
     messages_per_min: float = 0.0
     operations_per_min: float = 0.0
-    store_bytes: float = 0.0
     first_fresh_s: float = math.inf
     all_fresh_s: float = math.inf
     recovery_operations: int = 0
+    resumed: float = 0.0
     attempts: float = 0.0
     doubt_stale_s: float = 0.0
     false_removals: int = 0
@@ -83,16 +99,16 @@ class Result:
 class Run:
     """One world with one placement, by `run`."""
 
-    def __init__(self, placement: Placement, seed: int, *, quick: bool) -> None:
-        self._placement, self._seed, self._quick = placement, seed, quick
+    def __init__(self, placement: Placement, seed: int, size: Size) -> None:
+        self._placement, self._seed, self._size = placement, seed, size
         self._names = [f"t/{number}" for number in range(TOPICS)]
         self._marks: dict[str, float] = {}
         self._operations: dict[str, int] = {}
+        self._counts: dict[str, Counter[str]] = {}
         self._mirror = Mirror(placement.where == "durable", trio.current_time)
         self._result = Result(placement)
-        self._clients = [f"c{number}" for number in range(CLIENTS[quick])]
-        third = len(self._clients) // 3
-        self._silent, self._dying, self._leaving = (self._clients[at * third : (at + 1) * third] for at in range(3))
+        self._clients = [f"c{number}" for number in range(size.clients)]
+        self._doubted, self._silent, self._dying, self._leaving = (self._clients[at::4] for at in range(4))
         self._follows = {
             name: (self._names[at % TOPICS], self._names[(3 * at + 1) % TOPICS])
             for at, name in enumerate(self._clients)
@@ -130,6 +146,7 @@ class Run:
     def _mark(self, world: World, phase: str) -> None:
         self._marks[phase] = world.now
         self._operations[phase] = self._mirror.operations.total()
+        self._counts[phase] = sum((_counted(place) for place in world.clients.values()), Counter())
 
     async def _scenario(self, world: World) -> None:
         placement = self._placement
@@ -142,17 +159,17 @@ class Run:
         world.nursery.start_soon(self._commit, world)
         await world.sleep(30.0)
         self._mark(world, "steady")
-        await world.sleep(STEADY_S[self._quick])
+        await world.sleep(self._size.steady_s)
         self._mark(world, "kill")
-        self._result.store_bytes = self._mirror.session_bytes()
-        connects = self._attempts(world)
         world.faults.crash("n1")
-        await world.sleep(DOWN_S)
+        await world.sleep(DOWN_S / 2)
+        for name in self._names:
+            world.faults.commit(name, "while the node was down")
+        await world.sleep(DOWN_S / 2)
         await world.faults.restart("n1")
         await world.sleep(AFTER_S)
-        self._result.attempts = (self._attempts(world) - connects) / len(self._clients)
         self._mark(world, "doubt")
-        world.faults.forget_names("n1")
+        self._forget(world)
         await world.sleep(AFTER_S)
         self._mark(world, "silence")
         for client in self._silent:
@@ -183,14 +200,12 @@ class Run:
             number += 1
             world.faults.commit(random.choice(self._names), number)
 
-    def _attempts(self, world: World) -> int:
-        """Count dials and polls of all clients so far."""
-        total = 0
-        for client in world.clients.values():
-            if client.client is not None:
-                counted = client.client.statistics()
-                total += counted.connects + counted.polls
-        return total
+    def _forget(self, world: World) -> None:
+        node = world.nodes["n1"].node
+        assert node is not None
+        for lease in node.leases.all():
+            if lease.name in self._doubted:
+                node.leases.remove(lease, list(lease.names))
 
     # Figures ---------------------------------------------------------------------------------------------------------
 
@@ -204,15 +219,14 @@ class Run:
         ordered = sorted(staleness([*_first(events, marks["steady"]), *steady])) or [0.0]
         result.stale_p50_s, result.stale_p99_s = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
         sent = sum(isinstance(event, MessageWritten) for event in steady)
-        if self._placement.poll_s is not None:
-            sent = round(2 * (marks["kill"] - marks["steady"]) / self._placement.poll_s * len(self._clients))
-        result.messages_per_min = sent / minutes
+        result.messages_per_min = (sent + PER_POLL * self._counted("polls", "steady", "kill")) / minutes
         result.operations_per_min = (self._operations["kill"] - self._operations["steady"]) / minutes
         result.recovery_operations = self._operations["doubt"] - self._operations["kill"]
+        attempts = self._counted("connects", "kill", "doubt") + self._counted("polls", "kill", "doubt")
+        result.attempts = attempts / len(self._clients)
+        result.resumed = self._counted("resumed", "kill", "doubt") / len(self._clients)
         self._recovery(events)
-        doubt = staleness([*_first(events, marks["doubt"]), *self._between(events, "doubt", "silence")])
-        open_s = _open_staleness(events, self._follows, marks["silence"])
-        result.doubt_stale_s = max([*doubt, min(open_s, marks["silence"] - marks["doubt"])])
+        self._doubt(events)
         self._removals(events)
         result.orphan_s = self._gone_after(events, self._dying, "death", "goodbye")
         result.bye_orphan_s = self._gone_after(events, self._leaving, "goodbye", "end")
@@ -221,21 +235,46 @@ class Run:
             isinstance(event, MessageWritten) and event.op == "notify" and event.receiver in dead
             for event in self._between(events, "death", "goodbye")
         )
-        left = {name: self._follows[name] for name in self._silent}
-        result.lost = sum(since_s > 30.0 for since_s in _each_open(events, left, marks["end"]).values())
+        result.lost = len(self._never_found(events, self._silent))
         result.repeated = _repeated(events)
 
+    def _counted(self, what: str, phase: str, until: str) -> int:
+        return self._counts[until][what] - self._counts[phase][what]
+
     def _recovery(self, events: Sequence[TraceEvent]) -> None:
-        """Find when a client first held a change from after the kill, and when all did, of a topic that changed."""
+        """Find when the first copy and when the last one had what was committed while the node was down."""
         kill_s = self._marks["kill"]
-        first: dict[str, float] = {}
+        missed = {
+            event.topic: event.revision
+            for event in self._between(events, "kill", "doubt")
+            if isinstance(event, ChangeCommitted) and event.at_s < kill_s + DOWN_S
+        }
+        waiting = {(name, topic) for name, topics in self._follows.items() for topic in topics if topic in missed}
+        fresh: list[float] = []
         for event in self._between(events, "kill", "doubt"):
-            if isinstance(event, ChangeDelivered) and event.at_s > kill_s + DOWN_S:
-                first.setdefault(event.client, event.at_s - kill_s)
-        if first:
-            self._result.first_fresh_s = min(first.values())
-        if len(first) == len(self._clients):
-            self._result.all_fresh_s = max(first.values())
+            if not isinstance(event, ChangeDelivered) or event.version < missed.get(event.topic, math.inf):
+                continue
+            if (event.client, event.topic) in waiting:
+                waiting.remove((event.client, event.topic))
+                fresh.append(event.at_s - kill_s)
+        if fresh:
+            self._result.first_fresh_s = fresh[0]
+            self._result.all_fresh_s = math.inf if waiting else fresh[-1]
+
+    def _doubt(self, events: Sequence[TraceEvent]) -> None:
+        """Find for how long a copy was old whose name the node had forgotten."""
+        doubted = set(self._doubted)
+        seen = [*_first(events, self._marks["doubt"]), *self._between(events, "doubt", "silence")]
+        old_s = staleness(
+            [event for event in seen if not isinstance(event, ChangeDelivered) or event.client in doubted]
+        )
+        self._result.doubt_stale_s = math.inf if self._never_found(events, self._doubted) else max(old_s, default=0.0)
+
+    def _never_found(self, events: Sequence[TraceEvent], clients: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the copies of clients that are old in the end, and have been for longer than a renewal may take."""
+        follows = {name: self._follows[name] for name in clients}
+        ended = _each_open(events, follows, self._marks["end"])
+        return [copy for copy, since_s in ended.items() if since_s > NEVER_S]
 
     def _removals(self, events: Sequence[TraceEvent]) -> None:
         """Count clients whose lease ended while they were cut off."""
@@ -258,6 +297,14 @@ class Run:
             default=begins_s,
         )
         return math.inf if samples and last == samples[-1].at_s else last - begins_s
+
+
+def _counted(place: SimClient) -> Counter[str]:
+    """Return what a client has counted so far."""
+    if place.client is None:
+        return Counter()
+    found = place.client.statistics()
+    return Counter(connects=found.connects, polls=found.polls, resumed=found.resumed)
 
 
 def _first(events: Sequence[TraceEvent], until_s: float) -> list[TraceEvent]:
@@ -294,10 +341,6 @@ def _each_open(
             if newer:
                 found[client, name] = at_s - newer[0]
     return found
-
-
-def _open_staleness(events: Sequence[TraceEvent], follows: dict[str, tuple[str, str]], at_s: float) -> float:
-    return max(_each_open(events, follows, at_s).values(), default=0.0)
 
 
 def _repeated(events: Sequence[TraceEvent]) -> int:

@@ -36,4 +36,3 @@ def test_durable_sessions_have_no_end_and_a_queue_each() -> None:
     table.reached("t")
     assert (mirror.operations["queue"], mirror.operations["unqueue"], mirror.operations["extend"]) == (1, 0, 0)
     assert list(placed_in(mirror)(0.0).all()[0].names) == ["t"]
-    assert mirror.session_bytes() == len("s") + 24 + len("t")
