@@ -5,6 +5,7 @@ Everything that the client sends goes through one injected `OpenStream`, so that
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -121,4 +122,7 @@ def cause(error: Exception) -> BaseException:
 def reason(error: Exception) -> str:
     """Say in words what one of `STREAM_ERRORS` is about."""
     behind = cause(error)
+    # Trio and asyncio put the address before the system's words, or in their place.
+    if isinstance(behind, OSError) and not isinstance(behind, ssl.SSLError) and behind.errno and behind.errno > 0:
+        return os.strerror(behind.errno)
     return str(behind) or type(behind).__name__

@@ -118,7 +118,7 @@ def _ask(asked: Ask, until_s: float, token: str | None) -> Reply:
     try:
         opened = _opened(asked.url, _left_s(until_s))
     except OSError as error:
-        raise HttpFailed(f"{asked.url} cannot be reached: {error}", unsent=True) from None
+        raise HttpFailed(f"{asked.url} cannot be reached: {error.strerror or error}", unsent=True) from None
     with opened:
         try:
             return _exchange(opened, request, until_s)
