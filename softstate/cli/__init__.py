@@ -103,15 +103,21 @@ def run(tokens: Sequence[str]) -> int:
             code = exit_codes.exit_code_of(error)
             if code == exit_codes.OUTPUT:
                 _discard_output()
-            return _complain(str(error) + _options_for(error), code)
+            return _complain(str(error) + _next_step(error), code)
         raise
     return code if isinstance(code, int) else exit_codes.OK
 
 
-def _options_for(error: SoftstateError) -> str:
-    """Name the options that mend an error of which a node cannot know how to."""
+def _next_step(error: SoftstateError) -> str:
+    """Say what to do about an error of which neither a node nor a client can know that a command met it."""
     if isinstance(error, Unauthenticated) and error.why == "missing":
         return " (--token-file FILE, or SOFTSTATE_TOKEN)"
+    if error.__cause__ is not None:
+        from softstate.client.requests.reply import HttpFailed  # noqa: PLC0415 - --help does without
+
+        cause = error.__cause__
+        if isinstance(cause, HttpFailed) and cause.unsent and cause.error is None:
+            return ". Is a node running there (softstate serve)? Name another with --url"
     return ""
 
 

@@ -49,7 +49,7 @@ async def command(
     if all(each.told is None for each in answers):
         if refused:
             raise refused[0]
-        raise Failure("; ".join(str(each.error) for each in answers), UNAVAILABLE)
+        raise Failure("; ".join(str(each.error) for each in answers), UNAVAILABLE) from answers[-1].error
     for each in answers:
         if json:
             told = each.told if each.told is not None else {"error": str(each.error)}

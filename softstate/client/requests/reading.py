@@ -188,7 +188,7 @@ class Reading:
             pass
         if isinstance(last, RequestError):
             raise last
-        raise Unavailable(f"no node answered within {timeout_s:g} s; the last one: {last}")
+        raise Unavailable(f"no node answered within {timeout_s:g} s; the last one: {last}") from last
 
     def _read(self, read: _Read[T], url: NodeUrl, timeout_s: float) -> Steps[T]:
         """Read from one node; once more for each token that the provider gives for one that the node refuses."""
