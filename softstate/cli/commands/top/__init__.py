@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
@@ -12,11 +12,12 @@ from cyclopts import Parameter
 
 from softstate.cli import exit_codes
 from softstate.cli.commands.top.board import Board, together
-from softstate.cli.options.asking import Asked, asking
+from softstate.cli.options.asking import Answered, Asked, asking
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.durations import duration
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls
 from softstate.cli.terminal.values import line_text
+from softstate.errors import Denied, Unauthenticated
 
 EVERY_S = 1.0
 """Time between two looks."""
@@ -45,7 +46,7 @@ async def command(
     urls = tuple(dict.fromkeys(url))
     board = Board(urls)
     async with asking(urls, credentials, timeout) as nodes:
-        await _look(nodes, board)
+        _check_allowed(await _look(nodes, board))
         if once:
             await trio.sleep(every)
             await _look(nodes, board)
@@ -59,11 +60,19 @@ async def command(
                 await _look(nodes, board)
 
 
-async def _look(nodes: Asked, board: Board) -> None:
+async def _look(nodes: Asked, board: Board) -> Sequence[Answered]:
     answers = await nodes.ask("/v1/status")
     now = trio.current_time()
     for asked, each in zip(nodes.urls, answers, strict=True):
         board.take(now, asked, each.told, str(each.error or ""))
+    return answers
+
+
+def _check_allowed(answers: Sequence[Answered]) -> None:
+    """Raise what nodes refuse, if all of them do: they are not down, and will go on refusing."""
+    refused = [each.error for each in answers if isinstance(each.error, Denied | Unauthenticated)]
+    if len(refused) == len(answers):
+        raise refused[0]
 
 
 def _shown(*, json: bool, live: bool) -> AbstractContextManager[Callable[[Board], None]]:

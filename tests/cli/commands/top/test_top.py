@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import trio
 
-from softstate import connect
+from softstate import Denied, connect
 from softstate.cli.commands.top import command
 from softstate.cli.exit_codes import UNAVAILABLE
+from softstate.cli.options.credentials import Presented
 from tests.kit.node_rig import mode_is, node
+from tests.kit.rules_gate import RulesGate
 
 NOBODY = "ws://127.0.0.1:1"
 
@@ -48,6 +50,21 @@ async def test_no_node_at_all_is_an_exit_code(capsys: pytest.CaptureFixture[str]
     assert await command(url=(NOBODY,), once=True, json=True, every=0.01) == UNAVAILABLE
     (told,) = objects(capsys.readouterr().out)
     assert told["together"]["nodes_up"] == 0
+
+
+async def test_nodes_that_refuse_are_not_said_to_be_down(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = RulesGate()
+    rules.may("shop", read=["a"])
+    rules.issue("shop", "shop")
+    shop = Presented(token="shop")
+    async with node(parts={"authority": rules}) as running:
+        with pytest.raises(Denied, match="administrators"):
+            await command(url=(running.url,), credentials=shop, json=True, every=0.01)
+        assert (
+            await command(url=(running.url, NOBODY), credentials=shop, once=True, json=True, every=0.01) == UNAVAILABLE
+        )
+    (told,) = objects(capsys.readouterr().out)
+    assert "administrators" in told["nodes"][0]["error"]
 
 
 async def test_it_looks_again_until_it_is_ended(capsys: pytest.CaptureFixture[str], nursery: trio.Nursery) -> None:
