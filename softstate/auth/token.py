@@ -162,7 +162,7 @@ def read_token(text: str) -> Token:
     if len(text) > TOKEN_CHARS_MAX:
         raise malformed(f"a token has at most {TOKEN_CHARS_MAX} characters, this one {len(text)}")
     if not _SHAPE.fullmatch(text):
-        raise malformed("a token is three parts of letters, digits, '-' and '_', with a dot between two of them")
+        raise malformed("this is no token: one has three parts of letters, digits, '-' and '_', with dots between them")
     head, body, signature = text.split(".")
     header, seal = _header(head), _bytes(signature, "signature")
     return Token(header, _claims(_bytes(body, "claims")), text.rpartition(".")[0].encode(), seal)

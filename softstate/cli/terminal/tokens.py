@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from softstate.auth.token import STATIC_PREFIX
 from softstate.cli.options.credentials import token_in, token_of
 from softstate.cli.terminal.streams import input_pieces
+from softstate.errors import ConfigError
 from softstate.wire.messages import TOKEN_CHARS_MAX
+
+BEGINNINGS = (STATIC_PREFIX, "eyJ")
+"""What tokens begin with, and names of files hardly do: the latter is the base64url of a JSON object."""
 
 
 def token_at(path: str) -> str:
     """Return the token that a file holds, or standard input for ``-``. Raises `ConfigError`."""
+    if path.startswith(BEGINNINGS):
+        raise ConfigError(
+            "a token is read from a file that FILE names, or from standard input (-): on a command line others can read"
+            " it, and the shell remembers it"
+        )
     if path != "-":
         return token_in(Path(path), path)
     data = b""

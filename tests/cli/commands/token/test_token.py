@@ -188,7 +188,7 @@ def test_a_check_that_fails_is_told(policy: Path, capsys: pytest.CaptureFixture[
         ("", 2, "token must hold one token, and nothing else"),
         ("a b", 2, "token must hold one token"),
         ("x" * 20_000, 2, "token must hold one token"),
-        ("abc", 7, "a token is three parts"),
+        ("abc", 7, "this is no token: one has three parts"),
         ("sst_abc", 7, "43 more letters"),
     ],
 )
@@ -198,6 +198,13 @@ def test_what_is_no_token_cannot_be_shown(
     (folder / "token").write_text(content)
     assert message in refusal("show", "token", code=code)
     assert "cannot read no: No such file" in refusal("show", "no")
+
+
+@pytest.mark.parametrize("token", ["eyJhbGciOiJFZERTQSJ9.e30." + "x" * 300, CI])
+def test_a_token_in_the_place_of_its_file_is_not_repeated(token: str, folder: Path, refusal: Refusal) -> None:
+    told = refusal("show", token)
+    assert "a token is read from a file that FILE names, or from standard input (-)" in told
+    assert token[:30] not in told
 
 
 # test ----------------------------------------------------------------------------------------------------------------
