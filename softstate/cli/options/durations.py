@@ -12,6 +12,7 @@ DURATION_MS_MAX = 366 * 24 * 3_600_000
 """Longest duration: above it, it is a slip of the keyboard."""
 
 _UNITS_MS = {"ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 
@@ -19,7 +20,8 @@ def parse_ms(text: str, name: str) -> int:
     """Read a duration as whole milliseconds, at least 1 unless it is zero. Raises `ConfigError`, naming `name`."""
     found = _PATTERN.fullmatch(text.strip())
     if not found:
-        raise ConfigError(f"{name} must be a duration such as 500ms, 60s, 10m or 1h, not {text[:32]!r}")
+        bare = f"; for seconds write {text.strip()}s" if _NUMBER.fullmatch(text.strip()) else ""
+        raise ConfigError(f"{name} must be a duration such as 500ms, 60s, 10m or 1h, not {text[:32]!r}{bare}")
     ms = float(found[1]) * _UNITS_MS[found[2]]
     if ms > DURATION_MS_MAX:
         raise ConfigError(f"{name} must be at most {DURATION_MS_MAX // 3_600_000}h, not {text[:32]!r}")

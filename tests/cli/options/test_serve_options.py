@@ -160,7 +160,7 @@ def test_valid_configuration_is_told_on_stdout(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--ttl", "60"], "--ttl must be a duration such as 500ms"),
+        (["--ttl", "60"], "--ttl must be a duration such as 500ms, 60s, 10m or 1h, not '60'; for seconds write 60s."),
         (["--ttl", "10ms"], "ttl must be 1000 ms"),
         (["--role", "leader"], '"all", "push", "poll"'),
         (["--pending-max", "0"], "pending_max must be above 0"),
