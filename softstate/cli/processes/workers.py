@@ -30,7 +30,7 @@ from softstate.cli.processes.child import START_S_MAX, Lines, child
 from softstate.cli.processes.node_log import LogFormat
 from softstate.cli.processes.service_manager import NOBODY, ServiceManager
 from softstate.cli.processes.worker import Failed, Listening, WorkerSettings, report_of
-from softstate.cli.terminal.announcement import announcement, tell_reach, urls_of, warn
+from softstate.cli.terminal.announcement import announcement, tell_page, tell_reach, urls_of, warn
 from softstate.errors import ConfigError
 from softstate.server.config import ServerConfig
 from softstate.server.listeners import bind, close, listen, name_of
@@ -151,6 +151,7 @@ class _Supervisor:
             urls = urls_of(self.config, self.addresses)
             print(announcement(urls, role, first.store, first.durability, first.topics), flush=True)
             warn(first.warnings)
+            tell_page(self.config, urls)
             tell_reach(self.config)
             self.manager.ready(f"{', '.join(urls)} ({self.count} workers); store {first.store}, {first.durability}")
 

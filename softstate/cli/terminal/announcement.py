@@ -27,6 +27,7 @@ async def announce(node: Node) -> None:
         flush=True,
     )
     warn(node.store.warnings)
+    tell_page(node.config, urls_of(node.config, node.addresses))
     tell_reach(node.config)
 
 
@@ -53,6 +54,13 @@ def warn(warnings: Sequence[str]) -> None:
     """Print why acknowledged publishes may be lost on this store."""
     for warning in warnings:
         print(f"warning: acknowledged publishes may be lost: {visible(warning)}", flush=True)
+
+
+def tell_page(config: ServerConfig, urls: Sequence[str]) -> None:
+    """Print where the page of ``--ui`` is, if there is one, for each of these URLs that a browser can open."""
+    pages = [f"{url}/ui" for url in urls if not url.startswith(UNIX_SCHEME)] if config.ui else []
+    if pages:
+        print(f"the page for browsers is {' and '.join(pages)}", flush=True)
 
 
 def tell_reach(config: ServerConfig) -> None:
