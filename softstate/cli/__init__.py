@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
 from cyclopts import App
-from cyclopts.exceptions import CycloptsError
+from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
 
 from softstate.cli import exit_codes
 from softstate.cli.exit_codes import Failure
@@ -143,6 +143,8 @@ def main() -> None:
 def _tidy(error: CycloptsError, tokens: Sequence[str]) -> str:
     """Say what is wrong with the command line, and where its help is, in one line."""
     text = " ".join(str(error).split())
+    if isinstance(error, UnusedCliTokensError):
+        text = f"There is no place for {' '.join(map(repr, error.unused_tokens or ()))}: it takes fewer words"
     # The list that comes with an unknown command ends after eight.
     text, available, _ = text.partition(_AVAILABLE)
     if available:

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from softstate.cli import exit_codes
+from softstate.cli.exit_codes import USAGE, Failure
 from softstate.cli.options.credentials import NO_CREDENTIALS, Presented
 from softstate.cli.options.nodes import DEFAULT_URL, AsJson, Timeout, Urls, connected
 from softstate.cli.options.plain import BEHIND_S, goes_plainly, read
@@ -35,6 +36,11 @@ def command(
     :param at_least: Wait for a node that has seen this version: read your own write, on any node.
     :param json: Print topic and version too: {"topic":…,"version":…,"value":…}.
     """
+    if topic.endswith("/"):
+        prefix = shlex.quote(topic)
+        raise Failure(
+            f"get prints one topic, and {topic!r} is a prefix: softstate list {prefix} prints all below", USAGE
+        )
     check_topic(topic)
     change = None
     if goes_plainly(url, credentials):

@@ -67,6 +67,8 @@ def test_a_store_that_is_not_there_is_not_made(words: list[str], folder: Path, r
         (["info", "--store", "memory:"], "is the memory of one process"),
         (["info", "--store", "sqlite"], "sqlite:PATH"),
         (["info", "--stor", "x"], "--stor. Did you mean --store (see: softstate store info --help)"),
+        (["info", "x.db"], "There is no place for 'x.db': it takes fewer words (see: softstate store info --help)"),
+        (["info", "--store", "x.db"], "; for a file write sqlite:x.db"),
         (["infos"], "(see: softstate store --help)"),
         (["backup"], "softstate store backup --help"),
         (["check", "--store", "foo:bar"], "'foo:bar' is none of sqlite:PATH"),
