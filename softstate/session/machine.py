@@ -21,7 +21,7 @@ from softstate.model import Page
 from softstate.position import Position
 from softstate.session import events
 from softstate.session.beats import names_history_of, vouches
-from softstate.session.effects import Effect, Send, SendFirst
+from softstate.session.effects import Effect, Inquire, Send, SendFirst
 from softstate.session.events import NodeEvent
 from softstate.session.gap_buffer import GAP_TOPICS_MAX
 from softstate.session.gate import OPEN_GATE, Gate
@@ -31,7 +31,6 @@ from softstate.session.request import (
     PendingHello,
     PendingInquiry,
     PendingPoll,
-    PendingRead,
     PendingRenew,
     PendingRequest,
     PendingSubscribe,
@@ -172,13 +171,13 @@ class SessionMachine(SessionCore):
             case message:
                 return self.received(cast("ClientMessage", message), now)
 
-    def ask(self, pending: PendingRead | PendingInquiry) -> list[Effect]:
-        """See `SessionCore.ask`. A request about whose names the callout was asked `QUESTIONS_MAX` times is refused."""
-        if isinstance(pending, PendingInquiry) and isinstance(pending.about, NamesUnasked):
+    def inquire(self, pending: PendingInquiry) -> list[Effect]:
+        """Have the callout asked, or fail a request about whose names it was asked `QUESTIONS_MAX` times."""
+        if isinstance(pending.about, NamesUnasked):
             self.questions += 1
             if self.questions > QUESTIONS_MAX:
                 return self._take(events.INQUIRY_FAILED, pending, too_many_questions())
-        return super().ask(pending)
+        return [Inquire(pending.ticket, pending.about)]
 
     def inquired(self, ticket: int, error: RequestError | None, now: float) -> list[Effect]:
         """Take an answer to an `Inquire`: the gate knows now what it says; or the reason why there is none."""

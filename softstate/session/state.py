@@ -17,7 +17,7 @@ from softstate.errors import Denied, NoLease, RequestError
 from softstate.lease.sink import NOWHERE, Sink
 from softstate.lease.table import OVER, Lease, LeaseTable
 from softstate.position import Position
-from softstate.session.effects import DropPending, Effect, Inquire, Read, ReadHead, Turn
+from softstate.session.effects import DropPending, Effect, Read, ReadHead, Turn
 from softstate.session.gap_buffer import GapBuffer
 from softstate.session.gate import Gate
 from softstate.session.load_advice import NodeTerms
@@ -126,10 +126,14 @@ class SessionCore:
         if isinstance(pending, PendingRenew):
             return [ReadHead(ticket)]
         if isinstance(pending, PendingInquiry):
-            return [Inquire(ticket, pending.about)]
+            return self.inquire(pending)
         if isinstance(pending, PendingPoll) and pending.query.after == 0:
             return [Read(ticket, pending.query, pending.request.min_revision)]
         return [Read(ticket, pending.query)]
+
+    def inquire(self, pending: PendingInquiry) -> list[Effect]:
+        """Return the effects of a request about which somebody has to be asked first."""
+        raise NotImplementedError
 
     def work_through(self, steps: Steps, request: Id | None = None, *, rests_on_lease: bool = True) -> list[Effect]:
         """Begin work on many names, and finish it if they are few. Raises what the first portion raises."""

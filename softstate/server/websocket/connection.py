@@ -227,12 +227,12 @@ class Connection(Channel):
         for effect in effects:
             match effect:
                 case Send(message, records):
-                    remember_message(self.machine.lease, self._parts.now(), message)
+                    remember_message(self.machine.lease, self._parts.now, message)
                     self._send(outbox, message, records)
                 case Read() | ReadHead() | Turn() | Submit() | Inquire():
                     self._begin(outbox, effect)
                 case SendFirst(message) | SendAhead(message):
-                    remember_message(self.machine.lease, self._parts.now(), message)
+                    remember_message(self.machine.lease, self._parts.now, message)
                     self._send_ahead(outbox, effect)
                 case Replay(records):
                     replay(outbox, self.codec, records, self._encoded)
@@ -361,12 +361,14 @@ class Connection(Channel):
         self._go_on()
 
     def _renewed(self, ticket: int, lag_s: float) -> Sequence[Effect]:
-        self._report = after_renewal(self._parts, self.machine, self._report)
-        return self.machine.caught_up(ticket, self._parts.hub.position, self._sent(), self._parts.now(), lag_s)
+        now = self._parts.now()
+        self._report = after_renewal(self._parts, self.machine, self._report, now)
+        return self.machine.caught_up(ticket, self._parts.hub.position, self._sent(), now, lag_s)
 
     def _failed(self, ticket: int, error: RequestError) -> Sequence[Effect]:
-        self._report = after_renewal(self._parts, self.machine, self._report)
-        return self.machine.failed(ticket, error, self._parts.hub.position, self._sent(), self._parts.now())
+        now = self._parts.now()
+        self._report = after_renewal(self._parts, self.machine, self._report, now)
+        return self.machine.failed(ticket, error, self._parts.hub.position, self._sent(), now)
 
     def _inquired(self, ticket: int, error: RequestError | None) -> None:
         self.carry_out(self.machine.inquired(ticket, error, self._parts.now()))

@@ -53,13 +53,13 @@ def after_effects(measured: MeasuredRequest, effects: Sequence[Effect], now: flo
     return measured
 
 
-def after_renewal(parts: Parts, session: SessionMachine, report: int) -> int:
+def after_renewal(parts: Parts, session: SessionMachine, report: int, now: float) -> int:
     """Note how long a renewal took that is answered now, and what its client says; return what stands for that.
 
     See P-REN-13.
     """
-    pending, lease = session.pending, session.held_lease()
-    if not isinstance(pending, PendingRenew) or lease is None:
+    pending = session.pending
+    if not isinstance(pending, PendingRenew) or (lease := session.held_lease()) is None:
         return report
-    parts.access.heads.durations.observe(parts.now() - pending.at)
+    parts.access.heads.durations.observe(now - pending.at)
     return parts.reports.say(lease.deadline, pending.request.age_ms, pending.request.mode, report)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from softstate.lease.history import remembered
 from softstate.lease.table import Lease
 from softstate.server.fanout.outbox import Outbox
@@ -24,10 +26,11 @@ def remember(lease: Lease | None, at: float, what: str, detail: str | int = "") 
         lease.history = remembered(lease.history, at, what, detail)
 
 
-def remember_message(lease: Lease | None, at: float, message: Message) -> None:
+def remember_message(lease: Lease | None, now: Callable[[], float], message: Message) -> None:
     """Note a message that a client is told, if it tells of an event; most do not."""
     if lease is None or type(message) not in _TOLD:
         return
+    at = now()
     match message:
         case messages.Welcome(resumed=resumed):
             remember(lease, at, RESUMED if resumed else OPENED, lease.count if resumed else "")
