@@ -13,6 +13,7 @@ import pytest
 import softstate
 from softstate import ClientClosed, Conflict, Invalid, Stale, sync
 from tests.kit.loops import NodeThread, node_thread
+from tests.kit.processes import until
 
 NOBODY = "ws://127.0.0.1:1"
 
@@ -25,11 +26,8 @@ def node() -> Iterator[NodeThread]:
 
 def fresh(soft: sync.SyncClient, topic: str) -> softstate.Known | None:
     """Return what is known as soon as that has an age."""
-    while True:
-        try:
-            return soft.known(topic)
-        except Stale:
-            continue
+    until("all that is followed has an age", lambda: soft.age < math.inf)
+    return soft.known(topic)
 
 
 def test_publish_read_and_follow(node: NodeThread) -> None:
