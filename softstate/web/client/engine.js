@@ -255,7 +255,7 @@ export class Engine {
   async _get(tab, { ticket, topic, atLeast, timeoutMs }) {
     let told;
     try {
-      told = { result: await this._reader?.get(topic, atLeast, timeoutMs) };
+      told = { result: await this._reader?.get(topic, atLeast, timeoutMs, () => this._tabs.has(tab)) };
     } catch (error) {
       if (!(error instanceof SoftstateError)) throw error;
       told = { error: pack(error) };

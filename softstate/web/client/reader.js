@@ -32,9 +32,10 @@ export class Reader {
    * @param {string} topic
    * @param {number | null} atLeast
    * @param {number} timeoutMs
+   * @param {() => boolean} wanted whether anybody waits for it: if not, no other node is asked
    * @returns {Promise<import("../machine/known.js").Change | undefined>}
    */
-  async get(topic, atLeast, timeoutMs) {
+  async get(topic, atLeast, timeoutMs, wanted) {
     const { urls } = this._shell;
     const query = atLeast === null ? "" : `?at_least=${atLeast}`;
     const path = `/v1/topics/${topic.split("/").map(encodeURIComponent).join("/")}${query}`;
@@ -44,8 +45,8 @@ export class Reader {
     const refusing = new Set();
     /** @type {any} */
     let last = new SoftstateError("unavailable", "no node was reached");
-    for (let round = 0; now() < ends; round++) {
-      for (let i = 0; i < urls.length && now() < ends; i++) {
+    for (let round = 0; now() < ends && wanted(); round++) {
+      for (let i = 0; i < urls.length && now() < ends && wanted(); i++) {
         const at = (this._first + i) % urls.length;
         if (now() < free[at]) continue;
         const part = Math.min(Math.max((ends - now()) / (urls.length - i), PART_S_MIN), PART_S_MAX);

@@ -42,15 +42,18 @@ function begin() {
   client = connect(base.href, { maxAge: STALE_S, name: "page", worker: "dedicated", ...(nodes.token && { token: nodes.token }) });
   topics = new Topics(client);
   client.addEventListener("error", (/** @type {any} */ { detail }) => (part("topics-note").textContent = detail.message));
-  void rights();
+  void rights(topics);
 }
 
-/** Learn which topics may be published. */
-async function rights() {
+/**
+ * Learn which topics may be published.
+ * @param {Topics} asking for them: another token may have been given by the time of the answer
+ */
+async function rights(asking) {
   const headers = { Accept: "application/json", ...(nodes.token && { Authorization: `Bearer ${nodes.token}` }) };
   try {
     const reply = await fetch(new URL("v1/whoami", base), { headers });
-    if (reply.ok && topics) topics.writable = (await reply.json()).write;
+    if (reply.ok) asking.writable = (await reply.json()).write;
   } catch {
     // Nothing may be published then; the nodes' own lines say that there is no answer.
   }

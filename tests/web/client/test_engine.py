@@ -24,6 +24,7 @@ const state = { revision: 1, changes: [], asked: 0 };
 const reply = (body) => ({ ok: true, status: 200, headers: new Headers(), text: async () => JSON.stringify(body) });
 const fetch = async (url) => {
   state.asked += 1;
+  if (state.fails) throw new TypeError("no network");
   const position = { epoch: "e", lineage: "l", revision: state.revision };
   return reply({ id: 0, position, changes: state.changes.splice(0), next_ms: 1000 });
 };
@@ -157,3 +158,17 @@ def test_a_client_that_is_offline_tries_at_once_when_there_is_a_network() -> Non
         None,
     )
     assert found == [True, True]
+
+
+def test_a_read_ends_with_its_tab() -> None:
+    assert _run("""
+      state.fails = true;
+      const port = new Port();
+      port.say({ type: "get", ticket: 1, topic: "a", atLeast: null, timeoutMs: Infinity });
+      const pass = async () => { later(6000); for (let i = 0; i < 4; i++) await settle(); };
+      for (let i = 0; i < 5; i++) await pass();
+      const tries = state.asked;
+      port.say({ type: "close" });
+      for (let i = 0; i < 5; i++) await pass();
+      return [tries > 1, state.asked - tries];
+    """) == [True, 0]
