@@ -143,7 +143,8 @@ def _not_installed(scheme: str, engine: _Engine) -> ConfigError:
 
 def _no_scheme(url: str) -> ConfigError:
     shown = url if "@" not in url else f"{url.partition(':')[0]}://…"
-    file = f"; for a file write sqlite:{shown}" if shown and ":" not in url else ""
+    named = ":" in url or not url or shown != url or any(scheme.startswith(f"{url}:") for scheme in SCHEMES)
+    file = "" if named else f"; for a file write sqlite:{url}"
     return ConfigError(f"store {shown!r} is none of {', '.join(SCHEMES)}{file}")
 
 

@@ -153,7 +153,7 @@ def test_rules_let_a_node_be_reached_from_other_machines() -> None:
 
 
 def test_valid_configuration_is_told_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["serve", "--check", "--role", "poll"]) == 0
+    assert run(["serve", "--check", "--role", "poll", "--listen", "127.0.0.1:0"]) == 0
     assert "valid" in capsys.readouterr().out
 
 
@@ -268,7 +268,7 @@ def test_a_file_nested_too_deep_is_refused(toml: Callable[[str], str], refusal: 
 
 def test_a_store_whose_name_is_no_unicode_can_be_told(capfd: pytest.CaptureFixture[str]) -> None:
     """Found by fuzzing: a strict terminal refused the line that confirms a valid configuration."""
-    assert run(["serve", "--check", "--store", "sqlite:\udcff"]) == 0
+    assert run(["serve", "--check", "--store", "sqlite:\udcff", "--listen", "127.0.0.1:0"]) == 0
     assert "sqlite:\\xff" in capfd.readouterr().out
 
 

@@ -65,7 +65,7 @@ def test_a_store_that_is_not_there_is_not_made(words: list[str], folder: Path, r
     ("words", "expected"),
     [
         (["info", "--store", "memory:"], "is the memory of one process"),
-        (["info", "--store", "sqlite"], "sqlite:PATH"),
+        (["info", "--store", "sqlite"], "etcd://HOST:PORT,HOST:PORT, memory:.\n"),
         (["info", "--stor", "x"], "--stor. Did you mean --store (see: softstate store info --help)"),
         (["info", "x.db"], "There is no place for 'x.db': it takes fewer words (see: softstate store info --help)"),
         (["info", "--store", "x.db"], "; for a file write sqlite:x.db"),
@@ -243,7 +243,7 @@ def test_the_default_is_that_of_serve() -> None:
 
 @pytest.mark.parametrize("url", ["redis://:secret@h:1", "postgresql://user:secret@h/db"])
 def test_serve_never_shows_a_password(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["serve", "--check", "--store", url]) == 0
+    assert run(["serve", "--check", "--store", url, "--listen", "127.0.0.1:0"]) == 0
     assert "secret" not in capsys.readouterr().out
     assert "secret" not in repr(ServerConfig(store=url))
 
