@@ -1,8 +1,10 @@
 """The result of one part of `bench models`: figures beside their models, tables, and what was not met.
 
-A measured figure *agrees* with its model if they are within 5 %, or within what the part says, or if the model lies in
-the interval of 95 % confidence of the measurement. One that does not agree needs a reason, which is printed; without
-one the part is *unexplained*, and the command's exit code is 1.
+A measured figure *agrees* with its model if they are within 5 % of it, and the interval of 95 % confidence of the
+measurement is not wider than 10 % either way. What is allowed to be further away says so: ``within 15%`` is a tolerance
+of the part, and ``within ±30%`` an interval that has the model in it, and little power to refute it. A figure that is
+outside of both needs a reason, which is printed; without one the part is *unexplained*, and the command's exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from bench.models.measured.estimates import Estimate
 
 WITHIN = 0.05
 """Part of the model by which a measurement may be off."""
+
+WIDE = 0.1
+"""Half of an interval, as a part of the model, beyond which it says little that the model lies in it."""
 
 ROUNDING = 1e-9
 
@@ -44,13 +49,20 @@ class Compared:
     @property
     def agrees(self) -> bool:
         """Whether both are the same, as far as one can tell."""
-        apart = abs(self.measured.value - self.model)
-        return apart <= max(self.within * abs(self.model), self.measured.half) * (1 + ROUNDING)
+        return self._apart(max(self.within * abs(self.model), self.measured.half))
 
     @property
     def verdict(self) -> str:
-        """The word to print."""
-        return "agrees" if self.agrees else "differs" if self.reason else "UNEXPLAINED"
+        """The words to print."""
+        if not self.agrees:
+            return "differs" if self.reason else "UNEXPLAINED"
+        size, half = abs(self.model), self.measured.half
+        if size and (half > WIDE * size or not self._apart(self.within * size)):
+            return f"within ±{half / size:.0%}"
+        return "agrees" if self._apart(WITHIN * size) else f"within {self.within:.0%}"
+
+    def _apart(self, at_most: float) -> bool:
+        return abs(self.measured.value - self.model) <= at_most * (1 + ROUNDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,12 @@ class Part:
     took_cpu_s: float = 0.0
     command: str = ""
     """How to repeat it; "": by ``python -m bench models --only NAME``."""
+
+    def table(self, title: str, head: Sequence[str], *, plot: bool = False, log: bool = False) -> list[list[Cell]]:
+        """Add a table, and return its rows, to be filled."""
+        rows: list[list[Cell]] = []
+        self.grids.append(Grid(title, head, rows, plot, log))
+        return rows
 
     def compare(
         self, what: str, measured: Estimate | float, model: float, within: float = WITHIN, reason: str = ""

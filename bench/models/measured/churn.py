@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 from bench.load.churn import VANISHING, lifetime_s
-from softstate.lease.table import GRACE, Lease, LeaseTable
-from softstate.lease.timer_wheel import TICK_S
+from bench.models.theory.churn import mean_present_s
+from softstate.lease.table import Lease, LeaseTable
 from softstate.session.load_advice import RENEWALS_PER_TTL
 
 TOPICS = 50
 CROWD_S = 1.0
-GRID = 32
-"""Steps in which the spread of the time between two renewals is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,31 +198,6 @@ class Churn:
             self._found.orphan_s.append(self._now - client.gone_at)
         if self._table.reapable:
             self._table.reap(1_000)
-
-
-def mean_present_s(mean_s: float, quantiles: int = 2_000) -> float:
-    """Return the mean lifetime, the cut-off included."""
-    return sum(lifetime_s((number + 0.5) / quantiles, mean_s) for number in range(quantiles)) / quantiles
-
-
-def mean_orphan_s(ttl_s: float, mean_s: float, quantiles: int = 2_000) -> float:
-    """Return for how long a lease outlives a client that vanished: TTL and grace, less the time since it renewed.
-
-    With the age A(x) of the last renewal (or the grant) at the end of a life of x, and f the density of the time
-    between two: A(x) = x P(no renewal by x) + ∫ f(s) A(x - s) ds. Short lives are the most, so that A is not half of
-    the time between two. The wheel is half a tick late.
-    """
-    renew_s = ttl_s / RENEWALS_PER_TTL
-    step_s = renew_s * 0.4 / GRID
-    least = round(0.8 * renew_s / step_s)
-    ages = [0.0]
-    for number in range(1, math.ceil(lifetime_s(1 - 1e-9, mean_s) / step_s) + 1):
-        renewed = min(max(number - least, 0), GRID) / GRID
-        earlier = sum(ages[number - least - each - 1] for each in range(min(max(number - least, 0), GRID)))
-        ages.append(number * step_s * (1 - renewed) + earlier / GRID)
-    lives = [lifetime_s((number + 0.5) / quantiles, mean_s) for number in range(quantiles)]
-    age_s = sum(ages[round(life / step_s)] for life in lives) / quantiles
-    return ttl_s * (1 + GRACE) - age_s + TICK_S / 2
 
 
 def run(course: Course, seed: int) -> Churned:

@@ -25,7 +25,7 @@ from softstate.session import renewal as renewals
 from softstate.session.load_advice import RENEWALS_PER_TTL
 from softstate.testing.network.frame_rules import FrameRule
 from softstate.testing.simulation.world import World, run_world
-from softstate.testing.trace import ChangeCommitted, ChangeDelivered, ClientEnded, MessageWritten, TraceEvent
+from softstate.testing.trace import ChangeCommitted, ChangeDelivered, MessageWritten, TraceEvent
 from softstate.wire.messages import Renewed
 
 SETTLE_S = 5.0
@@ -73,6 +73,7 @@ def follow(given: Following, seed: int) -> Followed:
     """Run one world."""
     names = [f"t/{number}" for number in range(given.clients)]
     marks: list[float] = []
+    polls: list[int] = []
 
     async def scenario(world: World) -> None:
         for number, name in enumerate(names):
@@ -85,14 +86,21 @@ def follow(given: Following, seed: int) -> Followed:
         if given.names_lost_per_s:
             world.nursery.start_soon(_forget, world, given)
         marks.append(world.now)
+        polls.append(_polls(world))
         await _commit(world, given, names)
         marks.append(world.now)
+        polls.append(_polls(world))
 
     with quiet_clients(), patched(given):
         world = run_world(
             seed, scenario, nodes=1, config=config_of(given), record_messages=True, sample_every_s=math.inf
         )
-    return figures_of(world.trace.events, names, marks[0], marks[1])
+    return figures_of(world.trace.events, names, (marks[0], marks[1]), polls[1] - polls[0])
+
+
+def _polls(world: World) -> int:
+    """Count the polls of all clients so far."""
+    return sum(place.client.statistics().polls for place in world.clients.values() if place.client is not None)
 
 
 def config_of(given: Following) -> ServerConfig:
@@ -152,18 +160,17 @@ def _matching(*fields: Any, **named: Any) -> Renewed:
 # Figures -------------------------------------------------------------------------------------------------------------
 
 
-def figures_of(events: Sequence[TraceEvent], names: Sequence[str], begins_s: float, ends_s: float) -> Followed:
-    """Work out the figures of a run from its trace; the client ``c<i>`` follows the i-th name."""
+def figures_of(
+    events: Sequence[TraceEvent], names: Sequence[str], between_s: tuple[float, float], polls: int
+) -> Followed:
+    """Work out the figures of a run from its trace; `polls` is how many all clients sent between two times."""
+    begins_s, ends_s = between_s
     lasts_s = ends_s - begins_s
     old_s, worst_s = old_times(events, begins_s, ends_s)
-    kinds: Counter[str] = Counter()
+    kinds = Counter(poll=PER_POLL * polls)
     for event in events:
         if isinstance(event, MessageWritten) and begins_s <= event.at_s < ends_s:
             kinds[event.op] += 1
-        elif isinstance(event, ClientEnded):
-            kinds["poll"] += PER_POLL * dict(event.counts).get("polls", 0)
-    if kinds["poll"]:
-        kinds["poll"] = round(kinds["poll"] * lasts_s / ends_s)  # those of the time before count in proportion
     each = {kind: count / lasts_s / len(names) for kind, count in sorted(kinds.items()) if count}
     shares = [old_s[name] / lasts_s for name in names]
     return Followed(mean_of(shares), sum(each.values()), each, worst_s)

@@ -6,9 +6,10 @@ import math
 from dataclasses import replace
 
 from bench.load.churn import VANISHING
-from bench.models.measured.churn import Churned, Course, mean_orphan_s, mean_present_s, run
+from bench.models.measured.churn import Churned, Course, run
 from bench.models.measured.estimates import NORMAL_95, Estimate, mean_of
-from bench.models.part import Cell, Grid, Part
+from bench.models.part import Part
+from bench.models.theory.churn import mean_orphan_s, mean_present_s
 
 SIZES = {False: (1_000, 10_000, 50_000), True: (1_000,)}
 STEADY = Course(1_000, lasts_s=900.0)
@@ -31,7 +32,8 @@ def f_i(seed: int, *, quick: bool) -> Part:
         " M/G/infinity queue, in which the lease of a client that vanished lasts for the rest of TTL and grace.",
         seed,
     )
-    rows: list[list[Cell]] = []
+    head = ["clients, model", "present", "leases", "model", "orphan s", "model", "renewals/s", "operations"]
+    rows = part.table("steady", head)
     for sessions in SIZES[quick]:
         found = run(replace(STEADY, sessions=sessions), seed)
         held, present, orphan = _steady(found)
@@ -42,8 +44,6 @@ def f_i(seed: int, *, quick: bool) -> Part:
             sessions, present.value, held.value, model, orphan.value, ORPHAN_S,
             found.renewals / STEADY.lasts_s, found.operations,
         ])  # fmt: skip
-    head = ["clients, model", "present", "leases", "model", "orphan s", "model", "renewals/s", "operations"]
-    part.grids.append(Grid("steady", head, rows))
     _crowd(part, seed, quick=quick)
     _departure(part, seed, quick=quick)
     _mobile(part, seed, quick=quick)
@@ -87,8 +87,8 @@ def _crowd(part: Part, seed: int, *, quick: bool) -> None:
     # The shortest lifetime is a third of the mean: nobody of the crowd has left ten seconds later.
     noise = NORMAL_95 * math.sqrt(2 * leases(course.sessions))
     part.compare("leases that a flash crowd adds, 10 s later", Estimate(after - before, noise), float(course.crowd))
-    rows: list[list[Cell]] = [[course.sessions, course.crowd, before, after, found.most]]
-    part.grids.append(Grid("flash crowd", ["clients", "crowd within 1 s", "leases before", "10 s after", "most"], rows))
+    rows = part.table("flash crowd", ["clients", "crowd within 1 s", "leases before", "10 s after", "most"])
+    rows.append([course.sessions, course.crowd, before, after, found.most])
 
 
 def _departure(part: Part, seed: int, *, quick: bool) -> None:
@@ -97,11 +97,11 @@ def _departure(part: Part, seed: int, *, quick: bool) -> None:
     held, present = _at(found, 720.0 - course.sample_s)
     left_held, left_present = _at(found, 720.0 + course.sample_s / 4)
     model = held - course.departure * present
-    noise = NORMAL_95 * math.sqrt(2 * held)
+    noise = NORMAL_95 * math.sqrt(present * course.departure * (1 - course.departure))
     part.compare("leases after a mass departure", Estimate(float(left_held), noise), model)
-    rows: list[list[Cell]] = [[course.departure, present, held, left_present, left_held, model]]
     head = ["part that leaves", "present before", "leases before", "present after", "leases after", "model"]
-    part.grids.append(Grid("mass departure, in order", head, rows))
+    rows = part.table("mass departure, in order", head)
+    rows.append([course.departure, present, held, left_present, left_held, model])
 
 
 def _mobile(part: Part, seed: int, *, quick: bool) -> None:
@@ -112,6 +112,5 @@ def _mobile(part: Part, seed: int, *, quick: bool) -> None:
     least_s, most_s = course.away_s
     model = (ORPHAN_S - least_s) / (most_s - least_s)
     part.compare("returns that find their lease", Estimate(share, half), model)
-    rows: list[list[Cell]] = [[found.returned, found.resumed, share, model]]
     title = f"clients that vanish and return after {least_s:g} to {most_s:g} s"
-    part.grids.append(Grid(title, ["returned", "resumed", "part", "model"], rows))
+    part.table(title, ["returned", "resumed", "part", "model"]).append([found.returned, found.resumed, share, model])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 import tracemalloc
 
-from bench.models.part import Cell, Grid, Part
+from bench.models.part import Part
 from softstate.lease.table import LeaseTable
 from softstate.session.load_advice import RENEWALS_PER_TTL
 
@@ -36,18 +37,17 @@ def f_e(seed: int, *, quick: bool) -> Part:
         seed,
         machine_bound=True,
     )
-    rows: list[list[Cell]] = []
+    head = ["sessions", "bytes each", "ns a renewal", "ns an expiry", "TTL s, model", "B2 s at it, model"]
+    rows = part.table("leases", head, plot=True, log=True)
+    held: list[float] = []
     for sessions in SIZES[quick]:
         held_bytes, renew_s, expire_s = measure(sessions)
         ttl_s = ttl_for(sessions)
         stale_s = 1.2 * ttl_s / RENEWALS_PER_TTL + 5.0
+        held.append(held_bytes)
         rows.append([sessions, held_bytes, renew_s * 1e9, expire_s * 1e9, ttl_s, stale_s])
-    head = ["sessions", "bytes each", "ns a renewal", "ns an expiry", "TTL s, model", "B2 s at it, model"]
-    part.grids.append(Grid("leases", head, rows, plot=True, log=True))
-    first, last = rows[0], rows[-1]
-    assert isinstance(first[1], float)
-    assert isinstance(last[1], float)
-    part.compare(f"bytes each, {sessions:,} sessions over 1,000", last[1], first[1], 0.2)
+    least, *_, most = SIZES[quick]
+    part.compare(f"bytes each of {most:,} sessions; model: as many as of {least:,}", held[-1], held[0], 0.2)
     part.notes.append(
         "nodes do not adapt their TTL by themselves yet: the last two columns are the model's. With beats, silence is"
         " found after seconds at any TTL"
@@ -72,7 +72,7 @@ def measure(sessions: int) -> tuple[float, float, float]:
         table.add(lease, [names[number % NAMES]])
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    held += sum(len(token) + 49 for token in tokens) - 8 * sessions  # the tokens, less the list of leases here
+    held += sum(map(sys.getsizeof, tokens)) - sys.getsizeof(leases)  # the list is of this function
     began = time.process_time()
     for lease in leases:
         table.extend(lease, 10.0)

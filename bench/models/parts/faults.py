@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bench.models.measured.faulted import REPAIRS, Observed, observe_all
-from bench.models.part import Cell, Grid, Part
+from bench.models.part import Cell, Part
 
 WORLDS = {False: 5, True: 1}
 WAYS = {False: (True, False), True: (True,)}
@@ -44,14 +44,14 @@ def _label(each: Observed) -> list[Cell]:
 def t2(seed: int, *, quick: bool) -> Part:
     """Hold staleness against the bounds B1 to B6."""
     part = Part("T2", "staleness by kind of fault, against its bound", WORLD, seed)
-    rows: list[list[Cell]] = []
+    rows = part.table(
+        "staleness that a delivery ended", ["", "beats", "p50 s", "p99 s", "most s", "bound", "s", "deliveries"]
+    )
     for each in _observed(part, seed, quick=quick):
         most_s = each.quantile(1.0)
         part.bound(f"staleness, {each.fault.name}", most_s, each.fault.bound_s, "s")
         quantiles: list[Cell] = [each.quantile(0.5), each.quantile(0.99), most_s]
         rows.append([*_label(each), *quantiles, each.fault.bound, each.fault.bound_s, len(each.stale_s)])
-    head = ["", "beats", "p50 s", "p99 s", "most s", "bound", "s", "deliveries"]
-    part.grids.append(Grid("staleness that a delivery ended", head, rows))
     part.notes += [BEATS_NOTE, POLLS_NOTE]
     return part
 
@@ -59,13 +59,12 @@ def t2(seed: int, *, quick: bool) -> Part:
 def t3(seed: int, *, quick: bool) -> Part:
     """Find the least margin of age over real staleness."""
     part = Part("T3", "honest ages: the least age minus real staleness, of all samples of stale copies", WORLD, seed)
-    rows: list[list[Cell]] = []
+    title = "age, as the client states it, minus staleness; it must not be below 0"
+    rows = part.table(title, ["", "beats", "least margin s", "steps checked"])
     for each in _observed(part, seed, quick=quick):
         part.bound(f"staleness above the stated age, {each.fault.name}", -each.margin_s, 0.0, "s")
         stale = math.isfinite(each.margin_s)
         rows.append([*_label(each), each.margin_s if stale else "never stale", each.steps])
-    head = ["", "beats", "least margin s", "steps checked"]
-    part.grids.append(Grid("age, as the client states it, minus staleness; it must not be below 0", head, rows))
     part.notes.append(SAMPLES_NOTE)
     return part
 
@@ -76,12 +75,10 @@ def f_f(seed: int, *, quick: bool) -> Part:
     found = _observed(part, seed, quick=quick)
     shown = [name for name in REPAIRS if any(each.counts[name] for each in found)]
     others = ("misses", "welcomes", "resumed", "polls", "resets")
-    rows: list[list[Cell]] = []
+    rows = part.table(f"counters of all clients, {WORLDS[quick]} worlds each", ["", "beats", *shown, *others])
     for each in found:
         if each.fault.name == "none":
             part.bound("repairs without a fault", sum(each.counts[name] for name in REPAIRS), 0)
         rows.append([*_label(each), *(each.counts[name] for name in (*shown, *others))])
-    head = ["", "beats", *shown, *others]
-    part.grids.append(Grid(f"counters of all clients, {WORLDS[quick]} worlds each", head, rows))
     part.notes.append(f"always 0 here: {', '.join(name for name in REPAIRS if name not in shown) or 'none'}")
     return part

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from bench.models.measured.estimates import NORMAL_95, Estimate
-from bench.models.part import Cell, Grid, Part
+from bench.models.part import Cell, Part
 from bench.models.theory.herd_law import (
     frontier_s,
     least_s,
@@ -49,7 +49,8 @@ def f_a(seed: int, *, quick: bool) -> Part:
         " that is live is t/w.",
         seed,
     )
-    rows: list[list[Cell]] = []
+    head = ["clients", "w s", "N/μ s", "last s", *(f"live at {each:g} w" for each in PARTS_OF_SPREAD)]
+    rows = part.table("return after a crash", [*head, "N/w per s", "peak per s", "dials each"], plot=True)
     for clients in SIZES[quick]:
         report = herd(Plan(clients=clients, down_s=0.0, handshake_s=HANDSHAKE_S, seed=seed))
         spread_s = report.spread_s
@@ -64,8 +65,6 @@ def f_a(seed: int, *, quick: bool) -> Part:
             part.compare(f"all live, in spreads, {clients:,} clients", report.last_s / spread_s, 1.0)
             most = max(PEAK_MAX, 1 + NOISE / math.sqrt(even))
             part.bound(f"peak over that of an even spread, {clients:,} clients", report.peak_per_s / even, most)
-    head = ["clients", "w s", "N/μ s", "last s", *(f"live at {each:g} w" for each in PARTS_OF_SPREAD)]
-    part.grids.append(Grid("return after a crash", [*head, "N/w per s", "peak per s", "dials each"], rows, plot=True))
     _silent(part, seed, quick=quick)
     return part
 
@@ -75,18 +74,16 @@ def _silent(part: Part, seed: int, *, quick: bool) -> None:
     clients = SILENT_CLIENTS[quick]
     plan = Plan(clients=clients, how="power", down_s=SILENT_DOWN_S, handshake_s=HANDSHAKE_S, seed=seed)
     report = herd(plan)
-    rows: list[list[Cell]] = []
+    title = (
+        f"part of {clients:,} clients that is live, from when a node is back that was silent for {SILENT_DOWN_S:g} s"
+    )
+    rows = part.table(title, ["s", "measured", "model", "model, if all were in backoff"], plot=True)
     for at_s in (2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0):
         share = live_share(report, plan.down_s + at_s)
         model = silent_share(at_s, plan.cap_s, plan.timeout_s)
         rows.append([at_s, share.value, model, residual_share(at_s, plan.cap_s)])
         if at_s in (5.0, 10.0, 20.0):
             part.compare(f"live {at_s:g} s after a silent outage", share, model, 0.1, RESIDUAL_REASON)
-    head = ["s", "measured", "model", "model, if all were in backoff"]
-    title = (
-        f"part of {clients:,} clients that is live, from when a node is back that was silent for {SILENT_DOWN_S:g} s"
-    )
-    part.grids.append(Grid(title, head, rows, plot=True))
     most = max(Counter(int(at_s) for at_s in report.back_s).values())
     part.notes.append(
         f"after the silent outage {most} came back in the fullest second; the model's peak is"
@@ -116,7 +113,9 @@ TIMES = {False: ((2.0, 10.0), (5.0, 10.0), (5.0, 30.0), (5.0, 60.0), (10.0, 30.0
 
 LOADS = {False: (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 60.0), True: (40.0,)}
 FRONTIER_WITHIN = 0.15
-HALVINGS = {False: 5, True: 2}
+RANGE_S = (1.0, 65.0)
+"""Bounds of the frontiers of all `TIMES`, from a herd that always returns to one that never does."""
+HALVINGS = {False: 6, True: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +144,16 @@ def f_b(seed: int, *, quick: bool) -> Part:
         f" half of the backoff's cap c. Never: not all are back after {PATIENCE_S:g} s. As in F-a otherwise.",
         seed,
     )
-    rows: list[list[Cell]] = []
+    rows = part.table("measured frontier, N/μ in seconds", ["q s", "c s", "2q + b", "measured"])
     for timeout_s, cap_s in TIMES[quick]:
         model_s = frontier_s(timeout_s, mean_backoff_s(cap_s))
-        found_s = frontier(seed, timeout_s, cap_s, model_s, quick=quick)
+        found_s = frontier(seed, timeout_s, cap_s, quick=quick)
         what = f"frontier, q = {timeout_s:g} s, c = {cap_s:g} s"
         part.compare(what, found_s, model_s, FRONTIER_WITHIN, FRONTIER_REASON)
         rows.append([f"{timeout_s:g}", f"{cap_s:g}", model_s, found_s])
-    part.grids.append(Grid("measured frontier, N/μ in seconds", ["q s", "c s", "2q + b", "measured"], rows))
     timeout_s, cap_s = 5.0, 30.0
-    cells: list[list[Cell]] = []
+    title = f"all back after s, q = {timeout_s:g} s, c = {cap_s:g} s"
+    cells = part.table(title, ["N/μ s", *(guards.name for guards in GUARDS)])
     for load_s in LOADS[quick]:
         row: list[Cell] = [load_s]
         for guards in GUARDS:
@@ -163,11 +162,19 @@ def f_b(seed: int, *, quick: bool) -> Part:
             if guards.spread and guards.shed:
                 part.bound(f"return with both guards at N/μ = {load_s:g} s", last_s, PATIENCE_S, "s")
         cells.append(row)
-    title = f"all back after s, q = {timeout_s:g} s, c = {cap_s:g} s"
-    part.grids.append(Grid(title, ["N/μ s", *(guards.name for guards in GUARDS)], cells))
+    part.notes += [FRONTIER_NOTE, GUARDS_NOTE]
     return part
 
 
+FRONTIER_NOTE = (
+    f"the frontier is found by halving between {RANGE_S[0]:g} and {RANGE_S[1]:g} s, whatever the model says, and known"
+    f" to ±{(RANGE_S[1] - RANGE_S[0]) / 2 ** (HALVINGS[False] + 1):.1g} s; the smaller run knows it to"
+    f" ±{(RANGE_S[1] - RANGE_S[0]) / 2 ** (HALVINGS[True] + 1):.0f} s"
+)
+GUARDS_NOTE = (
+    "either guard alone makes every herd end. The spread costs time: it is the longer one wherever a herd is large, and"
+    " with it the node never has to shed, so that both together return as the spread alone"
+)
 FRONTIER_REASON = (
     "near the frontier a herd recovers slowly, and one that would end is counted as never; a higher backoff takes"
     " longer to build up, too"
@@ -193,9 +200,9 @@ def returned_s(seed: int, load_s: float, timeout_s: float, cap_s: float, guards:
     return herd(plan).last_s
 
 
-def frontier(seed: int, timeout_s: float, cap_s: float, model_s: float, *, quick: bool) -> float:
-    """Return the greatest N/μ from which a herd without guards returns, by halving between half and twice the model."""
-    ends, never = model_s / 2, model_s * 2
+def frontier(seed: int, timeout_s: float, cap_s: float, *, quick: bool) -> float:
+    """Return the greatest N/μ from which a herd without guards returns, by halving `RANGE_S`."""
+    ends, never = RANGE_S
     for _ in range(HALVINGS[quick]):
         middle = (ends + never) / 2
         if math.isfinite(returned_s(seed, middle, timeout_s, cap_s, GUARDS[0], FEW[quick])):

@@ -39,8 +39,3 @@ def held_share(given: Announcing) -> float:
 def consistency(given: Announcing) -> float:
     """Return the time average of the part of live records that the listener has, with 0 for an empty system."""
     return given.load * held_share(given)
-
-
-def consistency_of_records(given: Announcing) -> float:
-    """Return the part of the records in the system that the listener has, over all records and times."""
-    return held_share(given)

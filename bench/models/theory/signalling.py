@@ -12,7 +12,7 @@ timer the TTL. From pure soft to pure hard state:
 Two quantities: the *inconsistency* I, the part of time in which both differ, and the *messages* M, a second of a
 sender's life, acknowledgements counted. They are computed in two ways. `chain` is the Markov chain of the paper: every
 timer is exponential. `deterministic` has the timers of a real implementation, which are constant; only channel, updates
-and lifetimes are random there. Both say the same in their order of variants, and differ by up to a third in figures.
+and lifetimes are random there. Both say the same in their order of variants, and differ by up to a half in figures.
 
 The chain and its parameters are from the abstract of the paper and from notes on it; no figure of the paper itself was
 compared.

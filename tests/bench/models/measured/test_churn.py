@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.models.measured.churn import Course, mean_orphan_s, mean_present_s, run
+from bench.models.measured.churn import Course, run
+from bench.models.theory.churn import mean_orphan_s, mean_present_s
 
 SMALL = Course(200, lasts_s=300.0)
 
