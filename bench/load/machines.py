@@ -99,7 +99,7 @@ class Machines(MachineShell):
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             self._go_on()
-        advised = [client.machine._core.advice.recover_spread_s for client in self._clients]  # noqa: SLF001
+        advised = [client.machine.advice.recover_spread_s for client in self._clients]
         return {"spread_s": max(advised), "live": len(self._live)}
 
     def crash(self, settle_s: float, patience_s: float, *, freshness: bool = False) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class Herd:
             self._at(number * came_s / plan.clients, self._open, client)
         self._until(came_s + SETTLE_S)
         assert self._away == 0, f"{self._away} clients never arrived"
-        report.spread_s = max(client.machine._core.advice.recover_spread_s for client in self._clients)  # noqa: SLF001
+        report.spread_s = max(client.machine.advice.recover_spread_s for client in self._clients)
         self._die()
         self._at(self.now + plan.down_s, self._start, None)
         self._until(self.now + plan.patience_s, until_back=True)

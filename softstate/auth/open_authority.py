@@ -61,7 +61,7 @@ class Authority(Protocol):
     ) -> Identity:
         """Return who presents a token, or is vouched for by a proxy, or who a peer without either is.
 
-        Raises `Unauthenticated`, whose `why` is one of `Why`, and `Unasked` if somebody has to be asked first. A token
+        Raises `Unauthenticated`, whose `why` is one of `Why`, and `Unasked` if the callout has to be asked. A token
         that is not good never makes anyone anonymous. `unverified` is called before a token is looked at, or asked
         about, that is not remembered, with its SHA-256, and what it raises is passed on.
         """

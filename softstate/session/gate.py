@@ -25,7 +25,7 @@ class Gate(Protocol):
     def identify(self, token: Credentials, now: float, address: str) -> Identity:
         """Return who presents credentials, or who a peer without any is.
 
-        Raises `Unauthenticated`; `Unasked` for a token about which somebody has to be asked first; and `TryLater` if
+        Raises `Unauthenticated`; `Unasked` for a token about which the callout has to be asked first; and `TryLater` if
         that cannot be told now, or will not be told to this address.
         """
 
@@ -36,7 +36,7 @@ class Gate(Protocol):
         """Note that these names, one at least, may not be read or written."""
 
     def check_asked(self, identity: Identity, action: NameAction, names: Iterable[str]) -> None:
-        """Raise `NamesUnasked` if somebody has to be asked first about some of these names, which no grant reaches."""
+        """Raise `NamesUnasked` if the callout has to be asked about some of these names, which no grant reaches."""
 
     def accountable(self, identity: Identity, address: str) -> str:
         """Return the digest of who has to answer for a session: its limits are theirs. Empty if it has none."""

@@ -1,4 +1,4 @@
-"""Requests about which somebody has to be asked first (P-AUTH-12, P-AUTH-15), and who got no answer."""
+"""Requests about which the callout has to be asked first (P-AUTH-12, P-AUTH-15), and who got no answer."""
 
 from __future__ import annotations
 

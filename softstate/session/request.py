@@ -160,7 +160,7 @@ class PendingWork:
 
 @dataclass(slots=True)
 class PendingInquiry:
-    """A request with a token, or with names, about which somebody has to be asked first; then it is taken again."""
+    """A request with a token, or with names, about which the callout has to be asked first; then it is taken again."""
 
     request: Hello | Auth | Subscribe | Poll | Publish
     about: Unasked | NamesUnasked = field(repr=False)

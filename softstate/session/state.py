@@ -132,7 +132,7 @@ class SessionCore:
         return [Read(ticket, pending.query)]
 
     def inquire(self, pending: PendingInquiry) -> list[Effect]:
-        """Return the effects of a request about which somebody has to be asked first."""
+        """Return the effects of a request about which the callout has to be asked first."""
         raise NotImplementedError
 
     def work_through(self, steps: Steps, request: Id | None = None, *, rests_on_lease: bool = True) -> list[Effect]:

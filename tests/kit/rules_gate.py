@@ -42,9 +42,9 @@ class RulesGate:
     proxy: TrustedProxy | None = None
     revocations: Revocations = field(default_factory=Revocations)
     unasked: dict[str, list[Waiter]] = field(default_factory=dict)
-    """Tokens about which somebody has to be asked first, and who waits for that."""
+    """Tokens about which the callout has to be asked first, and who waits for that."""
     to_ask: set[tuple[str, NameAction, str]] = field(default_factory=set)
-    """Subjects and names about which somebody has to be asked first."""
+    """Subjects and names about which the callout has to be asked first."""
     denials: list[tuple[str, Action, list[str]]] = field(default_factory=list)
     namespaces: tuple[NamespaceLimit, ...] = ()
     verified: set[str] = field(default_factory=set)

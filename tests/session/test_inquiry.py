@@ -1,4 +1,4 @@
-"""Requests about whose names somebody has to be asked first: they wait, and with them all behind (P-AUTH-15)."""
+"""Requests about whose names the callout has to be asked first: they wait, and with them all behind (P-AUTH-15)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from random import Random
 from typing import final
 
 from softstate.client.machine.actions import Parts, poll_early
-from softstate.client.machine.backoff import JITTER, Rotation, asked_s
+from softstate.client.machine.backoff import JITTER, Advice, Rotation, asked_s
 from softstate.client.machine.connection import Connection, Stage
 from softstate.client.machine.credentials import Credentials, TokenCell
 from softstate.client.machine.description import ConnectionDescription, Description
@@ -134,6 +134,11 @@ class Machine:
     def url(self) -> str | None:
         """The node that the present connection leads to, or else the one that answered last; None so far."""
         return self._core.answered_url if self._push.open is None else self._push.open.url
+
+    @property
+    def advice(self) -> Advice:
+        """What the last node that told any advised: how often to poll, over what time to spread a return."""
+        return self._core.advice
 
     @property
     def bound_s(self) -> float:

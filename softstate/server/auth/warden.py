@@ -183,7 +183,7 @@ class Warden:
                         break
                     await trio.sleep(BUSY_S)
             if round_.failed:
-                # From the beginning: who sends nothing would keep what it has lost until its next request.
+                # All of them: a session that sends nothing would keep what it has lost until its next request.
                 self._principals |= principals
                 self._changed.set()
                 await trio.sleep(RETRY_S)

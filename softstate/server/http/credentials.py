@@ -117,7 +117,7 @@ def note_denied(gate: NodeGate, request: Request, action: Action, names: Sequenc
 
 
 def check_read(gate: NodeGate, request: Request, name: str) -> None:
-    """Raise `Denied` unless a name may be read, and `NamesUnasked` if somebody has to be asked first."""
+    """Raise `Denied` unless a name may be read, and `NamesUnasked` if the callout has to be asked first."""
     grant = request.identity.grant
     if not grant.may_read(name):
         gate.check_asked(request.identity, "read", [name])
@@ -128,7 +128,7 @@ def check_read(gate: NodeGate, request: Request, name: str) -> None:
 
 
 def check_write(gate: NodeGate, request: Request, topic: str) -> None:
-    """Raise `Denied` unless a topic may be published, and `NamesUnasked` if somebody has to be asked first."""
+    """Raise `Denied` unless a topic may be published, and `NamesUnasked` if the callout has to be asked first."""
     if not request.identity.grant.may_write(topic):
         gate.check_asked(request.identity, "write", [topic])
         note_denied(gate, request, "write", [topic])
@@ -136,7 +136,7 @@ def check_write(gate: NodeGate, request: Request, topic: str) -> None:
 
 
 def check_writes(gate: NodeGate, request: Request, topics: Iterable[str]) -> None:
-    """Raise `NamesUnasked` if somebody has to be asked first about some of the topics of a batch, ahead of all else."""
+    """Raise `NamesUnasked` if the callout has to be asked about some of the topics of a batch, ahead of all else."""
     may_write = request.identity.grant.may_write
     unsure = [topic for topic in dict.fromkeys(topics) if is_topic(topic) and not may_write(topic)]
     if unsure:

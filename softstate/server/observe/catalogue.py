@@ -61,7 +61,7 @@ METRICS: Mapping[str, Described] = {
     "sessions": Described("gauge", "Leases held, connected or not."),
     "attached": Described("gauge", "Leases held by a connection that is open."),
     "detached": Described("gauge", "Leases whose connection has ended, and that may be resumed."),
-    "leases_given_up": Described("counter", "Leases without a connection that made room for others."),
+    "leases_given_up": Described("counter", "Leases without a connection that were ended for new sessions."),
     "subscriptions": Described("gauge", "Names of all leases together."),
     "names": Described("gauge", "Different names held by at least one lease."),
     "connections": Described("gauge", "Open connections, HTTP and WebSocket."),

@@ -1,4 +1,4 @@
-"""Tokens over HTTP about which somebody has to be asked first: the request waits (P-AUTH-12)."""
+"""Tokens over HTTP about which the callout has to be asked first: the request waits (P-AUTH-12)."""
 
 from __future__ import annotations
 

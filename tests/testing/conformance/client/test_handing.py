@@ -34,7 +34,7 @@ OF_INBOXES = {
     "damage that is known is not told": ("        inbox.unreadable(unreadable(inbox.names))\n", ""),
     "what is pending of denied names stays": ("            del self._pending[topic]\n", "            pass\n"),
     "a denial is raised once for good": ("            if self.names:\n", "            if True:\n"),
-    "a denial is raised for ever": ("            if self.names:\n", "            if False:\n"),
+    "a denial is raised each time": ("            if self.names:\n", "            if False:\n"),
     "denied names stay": ("            del self.names[name]\n", "            pass\n"),
     "nothing is narrowed": (
         "        if self.narrow:\n            self.names.update",
