@@ -1,6 +1,7 @@
 """WebSocket connections by websockets, for clients under asyncio: the only module that imports it.
 
-Of that library, only its protocol without I/O is used. The task that waits for a message reads the stream.
+Of that library, only its protocol without I/O is used. The task that waits for a message reads the stream, or one that
+closes the connection: whichever comes first, and the other has what it read.
 (Nothing here is asyncio's own: tests run it under Trio as well.)
 """
 
@@ -35,12 +36,12 @@ class AsyncioWebSocket:
     def __init__(self, protocol: ClientProtocol, stream: Stream) -> None:
         self._protocol = protocol
         self._stream = stream
-        self._turns = anyio.Lock()
+        self._reads = anyio.Lock(fast_acquire=True)
+        self._writes = anyio.Lock(fast_acquire=True)
         self._arrived: deque[bytes | str] = deque()
         self._parts: list[bytes] = []
         self._text = False
         self._taken = 0
-        self._reading = False
         self._torn = False
         self._ended = anyio.Event()
 
@@ -88,22 +89,24 @@ class AsyncioWebSocket:
             except Gone:
                 return
         while not self._ended.is_set():
-            if self._reading:
-                await self._ended.wait()  # another task reads the answer
-            else:
-                await self._read()
-                self._arrived.clear()
+            await self._read()
+            self._arrived.clear()
 
     async def _read(self) -> None:
-        """Read once, and answer what the protocol answers by itself. Safe to cancel."""
-        self._reading = True
+        """Read once, and answer what the protocol answers by itself. Safe to cancel.
+
+        If another task reads, wait for what it got instead.
+        """
+        async with self._reads:
+            if not self._arrived and not self._ended.is_set():
+                await self._read_alone()
+
+    async def _read_alone(self) -> None:
         try:
             data = await self._stream.receive_some(RECEIVE_BYTES)
             self._taken = 1
         except STREAM_ERRORS:
             data = b""
-        finally:
-            self._reading = False
         if data:
             self._protocol.receive_data(data)
         else:
@@ -135,11 +138,12 @@ class AsyncioWebSocket:
 
     async def _flush(self) -> None:
         """Write what the protocol has to say, in its order. Raises `Gone`."""
+        data = b"".join(self._protocol.data_to_send())
+        if not data:
+            return
         try:
-            async with self._turns:
-                data = b"".join(self._protocol.data_to_send())
-                if data:
-                    await self._stream.send_all(data)
+            async with self._writes:  # which is first come, first served
+                await self._stream.send_all(data)
         except STREAM_ERRORS:
             raise self._gone() from None
         except anyio.get_cancelled_exc_class():  # part of a frame may be on the wire

@@ -10,7 +10,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Pong, Request
 
-from softstate.client.shell import trio_websockets as transport
+from softstate.client.shell import asyncio_websockets, trio_websockets, websocket as websocket_module
 from softstate.client.shell.sockets import CLOSE_TIMEOUT_S, Gone, WebSocket
 from softstate.client.shell.websocket import open_websocket
 from softstate.client.url import parse_url
@@ -20,6 +20,13 @@ from tests.kit.held_stream import HeldStream
 URL = parse_url("ws://node")
 
 MESSAGES = [bytes([number]) * 1_000 for number in range(1, 4)]
+
+
+@pytest.fixture(params=["trio", "asyncio"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Use trio-websocket, or the library for asyncio, whose module runs under Trio as well."""
+    monkeypatch.setattr(websocket_module, "running_loop", lambda: request.param)
+    return str(request.param)
 
 
 class Peer:
@@ -61,7 +68,7 @@ class Peer:
         return told
 
 
-async def connected(nursery: trio.Nursery) -> tuple[WebSocket, HeldStream, Peer]:
+async def connected(nursery: trio.Nursery, *, reading: bool = True) -> tuple[WebSocket, HeldStream, Peer]:
     ours, theirs = memory_stream_pair()
     peer, stream = Peer(ours), HeldStream(theirs)
     nursery.start_soon(peer.serve)
@@ -70,7 +77,19 @@ async def connected(nursery: trio.Nursery) -> tuple[WebSocket, HeldStream, Peer]
         await trio.lowlevel.checkpoint()
         return stream
 
-    return await open_websocket(nursery, URL, CBOR, open_stream, 5), stream, peer
+    socket = await open_websocket(nursery, URL, CBOR, open_stream, 5)
+    if reading:
+        nursery.start_soon(receive, socket, [])
+    return socket, stream, peer
+
+
+async def receive(socket: WebSocket, gone: list[Gone]) -> None:
+    """Take messages, as a client does: under asyncio nobody else reads the stream."""
+    try:
+        while True:
+            await socket.receive()
+    except Gone as error:
+        gone.append(error)
 
 
 async def ping(peer: Peer) -> None:
@@ -101,7 +120,8 @@ async def test_a_ping_or_close_during_a_write_is_answered_behind_it(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, count: int, interrupt: Interruption, answer: type[Event]
 ) -> None:
     """The reading task answered in the middle of a gathered write: BusyResourceError ended the whole client."""
-    monkeypatch.setattr(transport, "MESSAGE_BYTES_MAX", 100)
+    for module in (trio_websockets, asyncio_websockets):
+        monkeypatch.setattr(module, "MESSAGE_BYTES_MAX", 100)
     socket, stream, peer = await connected(nursery)
     stream.hold()
     gone: list[Gone] = []
@@ -204,6 +224,21 @@ async def test_closing_gives_up_an_answer_that_cannot_be_written(
     assert stream.closed.is_set()
     await peer.ended.wait()
     assert peer.heard == []
+
+
+async def test_a_message_may_be_waited_for_while_the_connection_is_closed(nursery: trio.Nursery) -> None:
+    """Both tasks read the stream: BusyResourceError ended the whole client."""
+    socket, _, peer = await connected(nursery, reading=False)
+    gone: list[Gone] = []
+
+    nursery.start_soon(socket.aclose)
+    await wait_all_tasks_blocked()
+    assert peer.story == [CloseConnection]
+    nursery.start_soon(receive, socket, gone)
+    await wait_all_tasks_blocked()
+    await close(peer)
+    await wait_all_tasks_blocked()
+    assert len(gone) == 1
 
 
 @pytest.mark.parametrize("count", [1, 3])
