@@ -82,6 +82,11 @@ class Inbox:
         """Whether an event waits to be taken."""
         return bool(self._pending)
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to take, and nothing to raise."""
+        return not (self._pending or self.closed or self._end or self._denial)
+
     def raise_if_over(self) -> None:
         """Raise a denial that was not raised yet, or the error that ended the client."""
         self._raise_denial()

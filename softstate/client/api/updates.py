@@ -205,11 +205,15 @@ class Updates:
         """
         if self._now is None:
             self._now = loop_clock()
-        if not self._inbox.pending or self._taken >= TAKEN_MAX or self._now() - self._rested_s >= BUSY_S_MAX:
+        inbox = self._inbox
+        if not inbox.idle and (
+            not inbox.pending or self._taken >= TAKEN_MAX or self._now() - self._rested_s >= BUSY_S_MAX
+        ):
             await anyio.lowlevel.checkpoint()
             self._taken, self._rested_s = 0, self._now()
-        while (event := self._inbox.take()) is None:
+        while (event := inbox.take()) is None:
             await self._bell.wait()
+            self._taken, self._rested_s = 0, self._now()
         self._taken += 1
         return event
 
