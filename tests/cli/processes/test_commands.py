@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -124,7 +125,7 @@ async def test_nobody_there_is_told_with_a_hint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "what_next"), [([], "Read the topic"), (["--key", "k"], "Repeating the command with --key k cannot")]
+    ("key", "what_next"), [([], r"--key [0-9a-f]{32} cannot apply it twice"), (["--key", "k"], "--key k cannot")]
 )
 async def test_a_silent_node_leaves_the_outcome_unknown_and_says_what_to_do(key: list[str], what_next: str) -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -132,7 +133,7 @@ async def test_a_silent_node_leaves_the_outcome_unknown_and_says_what_to_do(key:
     async with listeners[0]:
         code, _, err = await ran("publish", "a", "1", *key, "--url", f"ws://127.0.0.1:{port}", "--timeout", "1s")
     assert code == 6
-    assert what_next in err
+    assert re.search(what_next, err)
 
 
 async def test_watch_follows_changes_and_ends_quietly_when_its_reader_leaves(node: NodeProcess) -> None:
