@@ -1,4 +1,4 @@
-"""What a command adds to an error that a node or a client has worded."""
+"""The hint that a command adds to an error that a node or a client has worded."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from softstate.errors import ConfigError
 from softstate.wire.messages import TOKEN_CHARS_MAX
 
 BEGINNINGS = (STATIC_PREFIX, "eyJ")
-"""What tokens begin with, and names of files hardly do: the latter is the base64url of a JSON object."""
+"""Beginnings of tokens that names of files hardly have; the second is the base64url of a JSON object."""
 
 
 def token_at(path: str) -> str:

@@ -137,7 +137,7 @@ class Machine:
 
     @property
     def advice(self) -> Advice:
-        """What the last node that told any advised: how often to poll, over what time to spread a return."""
+        """The advice of the last node that gave any: how often to poll, over how long to spread a return."""
         return self._core.advice
 
     @property

@@ -35,7 +35,7 @@ else:
 P = ParamSpec("P")
 
 Cause: TypeAlias = "SpanContext"
-"""What names the span of a publish."""
+"""Identifies the span of a publish."""
 
 _STORE_CALLS = {"publishes": "commit", "reads": "read"}
 """The names of spans, by those of the batchers whose calls they are."""
