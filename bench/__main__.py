@@ -21,7 +21,7 @@ from bench.spectrum.spectrum import spectrum
 from bench.speed.auth.auth import auth
 from bench.speed.beats import beats
 from bench.speed.browser import browser
-from bench.speed.churn import churn
+from bench.speed.churn.churn import churn
 from bench.speed.client import client
 from bench.speed.fanout import fanout
 from bench.speed.latency import latency
@@ -185,9 +185,19 @@ def streams_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - 
 
 
 @app.command(name="churn")
-def churn_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
-    """Measure leases, staleness and memory while subscribers come, go and vanish."""
-    return measuring.show(churn(measuring))
+def churn_command(
+    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    *,
+    sessions: Annotated[tuple[int, ...], Parameter(negative=(), validator=Number(gte=1))] = (),
+    only: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+) -> int:
+    """Measure leases, staleness, CPU and memory while clients come, go, vanish and return, beside models.
+
+    :param sessions: Clients present in the steady state; may be repeated. The default is 1,000, 5,000, 20,000 and
+        50,000, with --quick 500.
+    :param only: A scenario to run: steady, crowd, departure or mobile; may be repeated. The default is all of them.
+    """
+    return measuring.show(churn(measuring, sessions, only))
 
 
 @app.command(name="overload")

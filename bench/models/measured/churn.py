@@ -1,8 +1,8 @@
 """Clients that come, go, vanish and return, in the product's lease table alone, event by event in virtual time.
 
-Arrivals are a Poisson process, lifetimes those of `bench.load.churn`: Pareto, cut off. A quarter vanish without a word;
-of these, the *mobile* ones come back after a while, and resume their session if its lease is still there. A *flash
-crowd* arrives within a second; in a *mass departure* each client leaves with some probability, in order.
+Arrivals are a Poisson process, lifetimes those of `bench.load.lifetimes`: Pareto, cut off. A quarter vanish without a
+word; of these, the *mobile* ones come back after a while, and resume their session if its lease is still there. A
+*flash crowd* arrives within a second; in a *mass departure* each client leaves with some probability, in order.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from bench.load.churn import VANISHING, lifetime_s
-from bench.models.theory.churn import mean_present_s
+from bench.load.lifetimes import VANISHING, lifetime_s, mean_lifetime_s
 from softstate.lease.table import Lease, LeaseTable
 from softstate.session.load_advice import RENEWALS_PER_TTL
 
@@ -85,7 +84,7 @@ class Churn:
         """Run it."""
         course, random = self._course, self._random
         nobody = _Client(-1, math.inf, vanishes=False)
-        per_s = course.sessions / mean_present_s(course.mean_s)
+        per_s = course.sessions / mean_lifetime_s(course.mean_s)
         arrives_s = random.expovariate(per_s)
         crowd = [course.crowd_at_s + random.uniform(0.0, CROWD_S) for _ in range(course.crowd)]
         for at_s in crowd:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from bench.load.churn import VANISHING
+from bench.load.lifetimes import VANISHING
 from bench.models.measured.churn import Churned, Course, run
 from bench.models.measured.estimates import NORMAL_95, Estimate, mean_of
 from bench.models.part import Part
-from bench.models.theory.churn import mean_orphan_s, mean_present_s
+from bench.models.theory.churn import mean_leases, mean_orphan_s, resumed_share
 
 SIZES = {False: (1_000, 10_000, 50_000), True: (1_000,)}
 STEADY = Course(1_000, lasts_s=900.0)
@@ -55,8 +55,8 @@ def f_i(seed: int, *, quick: bool) -> Part:
 
 
 def leases(sessions: float) -> float:
-    """Return the mean number of leases of so many present clients, by Little's law."""
-    return sessions * (1 + VANISHING * ORPHAN_S / mean_present_s(STEADY.mean_s))
+    """Return the mean number of leases of so many present clients."""
+    return mean_leases(sessions, STEADY.mean_s, ORPHAN_S)
 
 
 def _steady(found: Churned) -> tuple[Estimate, Estimate, Estimate]:
@@ -110,7 +110,7 @@ def _mobile(part: Part, seed: int, *, quick: bool) -> None:
     share = found.resumed / found.returned
     half = NORMAL_95 * math.sqrt(share * (1 - share) / found.returned)
     least_s, most_s = course.away_s
-    model = (ORPHAN_S - least_s) / (most_s - least_s)
+    model = resumed_share(ORPHAN_S, course.away_s)
     part.compare("returns that find their lease", Estimate(share, half), model)
     title = f"clients that vanish and return after {least_s:g} to {most_s:g} s"
     part.table(title, ["returned", "resumed", "part", "model"]).append([found.returned, found.resumed, share, model])

@@ -1,13 +1,13 @@
 """How many clients a rate of arrivals keeps present, and for how long a lease outlives a client that vanished.
 
-Lifetimes are those of `bench.load.churn`: Pareto, cut off. Derived.
+Lifetimes are those of `bench.load.lifetimes`: Pareto, cut off. Derived. The models of `bench churn` and of F-i.
 """
 
 from __future__ import annotations
 
 import math
 
-from bench.load.churn import lifetime_s
+from bench.load.lifetimes import VANISHING, lifetime_s, mean_lifetime_s
 from softstate.lease.table import GRACE
 from softstate.lease.timer_wheel import TICK_S
 from softstate.session.load_advice import RENEWALS_PER_TTL
@@ -16,9 +16,15 @@ GRID = 32
 """Steps in which the spread of the time between two renewals is cut."""
 
 
-def mean_present_s(mean_s: float, quantiles: int = 2_000) -> float:
-    """Return the mean lifetime, the cut-off included."""
-    return sum(lifetime_s((number + 0.5) / quantiles, mean_s) for number in range(quantiles)) / quantiles
+def mean_leases(sessions: float, mean_s: float, orphan_s: float) -> float:
+    """Return the mean number of leases of so many present clients: an M/G/infinity queue, by Little's law."""
+    return sessions * (1 + VANISHING * orphan_s / mean_lifetime_s(mean_s))
+
+
+def resumed_share(orphan_s: float, away_s: tuple[float, float]) -> float:
+    """Return the part of those that return after U(least, most) whose lease is still there."""
+    least_s, most_s = away_s
+    return min(max((orphan_s - least_s) / (most_s - least_s), 0.0), 1.0)
 
 
 def mean_orphan_s(ttl_s: float, mean_s: float, quantiles: int = 2_000) -> float:

@@ -14,7 +14,9 @@ from bench.measure.checkouts import Checkout, Checkouts
 from bench.measure.options import Measuring
 from bench.measure.report import Report
 from bench.measure.servers import ServerFailed
-from bench.speed import churn, fanout, latency, leases, lone, polls, publish, sessions, stalled, workers
+from bench.speed import fanout, latency, leases, lone, polls, publish, sessions, stalled, workers
+from bench.speed.churn import churn
+from bench.speed.churn.scenarios import Terms
 from bench.speed.nodes.nodes import nodes
 from bench.speed.recovery import crash, recovery
 from softstate.errors import ConfigError
@@ -45,7 +47,8 @@ def _recovery(report: Report) -> None:
 
 
 def _churn(report: Report) -> None:
-    churn.compare(report, [churn.Phase(20.0, 0.0, 1.0)], ttl_s=1, mean_s=0.3, rounds=1)
+    terms = Terms(ttl_s=1.0, mean_s=3.0, hold_s=0.5, fill_per_s=200.0, publishes_per_s=20.0, rest_s=0.1)
+    churn.compare(report, terms, 10, rounds=1)
 
 
 def _workers(report: Report) -> None:
@@ -59,7 +62,7 @@ PARTS: dict[str, tuple[Callable[[Report], None], set[str]]] = {
     "latency": (_latency, {"ceiling"}),
     "recovery": (_recovery, {"the herd"}),
     "workers": (_workers, {"renewals, 4 sessions: 1 worker", "renewals, 4 sessions: 2 workers"}),
-    "churn": (_churn, {"20 arrivals/s, the last rate"}),
+    "churn": (_churn, {"steady, 10 sessions"}),
 }
 
 
@@ -125,7 +128,7 @@ def _with_bench(folder: Path, renew_ns: int, rounds: str) -> Checkout:
 def test_a_bench_that_cannot_compare_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nodes does not take --against: it would run 14 nodes"):
         nodes(Measuring(against=tmp_path))
-    with pytest.raises(ConfigError, match="churn is one long run without rounds: leave out --rounds"):
+    with pytest.raises(ConfigError, match="churn runs each scenario once: leave out --rounds"):
         churn.churn(Measuring(rounds_wanted=2))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.models.measured.churn import Course, run
-from bench.models.theory.churn import mean_orphan_s, mean_present_s
+from bench.models.theory.churn import mean_orphan_s
 
 SMALL = Course(200, lasts_s=300.0)
 
@@ -30,7 +30,3 @@ def test_mobile_clients_resume_if_they_return_in_time() -> None:
     late = run(Course(100, lasts_s=200.0, mobile=1.0, away_s=(70.0, 80.0)), 1)
     assert soon.resumed == soon.returned > 0
     assert late.resumed == 0 < late.returned
-
-
-def test_the_cut_off_shortens_lifetimes() -> None:
-    assert 40.0 < mean_present_s(60.0) < 60.0

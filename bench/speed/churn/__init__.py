@@ -1,0 +1,1 @@
+"""``python -m bench churn``: clients that come, go, vanish and return, on real sockets."""
