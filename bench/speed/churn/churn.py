@@ -120,11 +120,12 @@ MOBILE = (
 def churn(measuring: Measuring, sizes: Sequence[int] = (), only: Sequence[str] = ()) -> Report:
     """Measure the scenarios, the steady one at each size. Raises `ConfigError` for what this machine cannot hold."""
     quick = measuring.quick
-    terms, sizes = TERMS[quick], tuple(sorted(sizes or SIZES[quick]))
+    terms = TERMS[quick]
     unknown = [name for name in only if name not in SCENARIOS]
     if unknown:
         raise ConfigError(f"there is no scenario {', '.join(unknown)}: --only takes {', '.join(SCENARIOS)}")
     report = measuring.report("churn", "clients come, go, vanish and return on real sockets, beside models")
+    sizes = fitting_sizes(report, terms, sizes, SIZES[quick])
     if report.compares:
         compare(report, terms, sizes[0], measuring.rounds)
     elif measuring.rounds_wanted is not None:
@@ -140,11 +141,26 @@ def churn(measuring: Measuring, sizes: Sequence[int] = (), only: Sequence[str] =
     return report
 
 
+def fitting_sizes(report: Report, terms: Terms, asked: Sequence[int], default: Sequence[int]) -> list[int]:
+    """Return the sizes of the steady state in order; of the default ones those that this machine can hold.
+
+    Raises `ConfigError` if it cannot hold one that was asked for, or none at all.
+    """
+    fitting = []
+    for size in sorted(asked or default):
+        try:
+            terms.needs(size)
+        except ConfigError as refusal:
+            if asked or size == min(default):
+                raise
+            report.note(f"left out: {size:,} clients: {refusal}")
+        else:
+            fitting.append(size)
+    return fitting
+
+
 def run(report: Report, terms: Terms, sizes: Sequence[int], only: Sequence[str]) -> None:
     """Run scenarios, and add their figures to the report."""
-    if "steady" in only:
-        for size in sizes:
-            terms.needs(size)  # to be refused before hours, not after
     with Steps("churn", len(sizes) + len(SCENARIOS)) as steps:
         if "steady" in only:
             steps.show(f"costs at {terms.cost_sessions:,} sessions")

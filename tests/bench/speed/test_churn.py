@@ -12,7 +12,7 @@ from bench.measure.options import Measuring
 from bench.measure.report import Report
 from bench.measure.servers import ServerFailed
 from bench.speed.churn import place as places
-from bench.speed.churn.churn import SCENARIOS, churn, run
+from bench.speed.churn.churn import SCENARIOS, churn, fitting_sizes, run
 from bench.speed.churn.place import Needs, Phase, Sample, needs_of, summed
 from bench.speed.churn.scenarios import TERMS, Costs, Terms, growth, mobile
 from softstate.errors import ConfigError
@@ -38,6 +38,9 @@ def test_what_the_machine_cannot_hold_is_refused_before_anything_runs(monkeypatc
     monkeypatch.setattr(places, "available_bytes", lambda: 300 * 1024**2)
     with pytest.raises(ConfigError, match=r"connections need 1\.\d GiB, of which .* 0\.3: give a smaller number"):
         churn(Measuring(), sizes=(500, 50_000))
+    report = Report("churn", "small")
+    assert fitting_sizes(report, TERMS[False], (), (500, 5_000, 50_000)) == [500, 5_000]
+    assert [note.partition(":")[0] for note in report.notes] == ["left out"]
     with pytest.raises(ConfigError, match="there is no scenario calm: --only takes steady, crowd, departure, mobile"):
         churn(Measuring(), only=("calm",))
 
