@@ -1,0 +1,1 @@
+"""softstate beside other systems that deliver changes: one load generator for all of them."""

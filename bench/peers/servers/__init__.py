@@ -1,0 +1,1 @@
+"""Servers that users of libraries would write, as small as they can be, for `bench peers`."""
