@@ -17,6 +17,8 @@ from bench.everything import run_everything
 from bench.measure.options import Measuring
 from bench.models.command import ModelsPlan, show_models
 from bench.models.page import PAGE, write as write_page
+from bench.peers.clients.libraries import libraries
+from bench.peers.systems import Places
 from bench.spectrum.spectrum import spectrum
 from bench.speed.auth.auth import auth
 from bench.speed.beats import beats
@@ -352,6 +354,23 @@ def peers_command(
     measuring.refuse_against("peers", "it compares with other systems; fanout and recovery take it")
     measuring.show(fanout(measuring))
     return measuring.show(recovery(measuring, None if measuring.quick else PEERS_CLIENTS, PEERS_DOWN_S, 0, folder))
+
+
+@app.command(name="libraries")
+def libraries_command(
+    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    *,
+    only: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    npm: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    peers: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+) -> int:
+    """Kill a server, and lose all packets, beside official client libraries: when applications know, and are told.
+
+    :param only: A library to measure; may be repeated. The default is all that are installed.
+    :param npm: Folder in whose node_modules npm has installed the libraries; else that of the variable NPM_FOLDER.
+    :param peers: Folder of the programs of other systems, centrifugo and nats-server; else PATH is searched.
+    """
+    return measuring.show(libraries(measuring, Places(peers, npm), only))
 
 
 @app.command(name="all")

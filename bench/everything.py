@@ -21,8 +21,8 @@ SIMULATED = ("models", "spectrum")
 """Repeatable by their seed."""
 
 MEASURED = (
-    "fanout", "stalled", "latency", "lone", "beats", "sessions", "streams", "churn", "overload", "peers", "leases",
-    "polls", "reads", "publish", "turns", "workers", "client", "auth", "tls", "nodes",
+    "fanout", "stalled", "latency", "lone", "beats", "sessions", "streams", "churn", "overload", "peers", "libraries",
+    "leases", "polls", "reads", "publish", "turns", "workers", "client", "auth", "tls", "nodes",
 )  # fmt: skip
 """Of this machine's speed; `recovery` is part of ``peers``."""
 

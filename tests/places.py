@@ -23,6 +23,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "tests/bench": ("processes",),
     "tests/docs": ("processes",),
     "tests/docs/test_snippets.py": (),
+    "tests/bench/peers/clients/test_failures.py": ("processes", "bench"),
     "tests/bench/speed": ("processes", "bench"),
     "tests/bench/speed/test_nodes.py": ("engines", "processes", "bench"),
     "tests/bench/trials/fuzz": (),
