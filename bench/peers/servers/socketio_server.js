@@ -1,7 +1,7 @@
 // The server that a user of Socket.IO would write. usage: node socketio_server.js FOLDER PORT PINGS
 //
 // FOLDER has node_modules. `subscribe` (topics) joins rooms, `publish` (topic, value) emits `change` to the room; both
-// are acknowledged. Nothing is stored. As https://socket.io/docs/v4/performance-tuning/ advises: bufferutil is
+// are acknowledged. Nothing is stored. As its pages on performance tuning and on memory usage advise, bufferutil is
 // installed, and the first request of a connection is let go. PINGS is 0 for a ping every hour, else the default.
 "use strict";
 const { createRequire } = require("node:module");

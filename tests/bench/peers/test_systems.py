@@ -56,8 +56,8 @@ def test_versions_are_those_of_the_programs(tmp_path: Path) -> None:
     _, [note] = systems(Places(tmp_path), ["NATS KV"])
     assert "is older than 2.10" in note
     _program(tmp_path, "nats-server", "nats-server: v2.15.3")
-    found, _ = systems(Places(tmp_path), ["NATS KV", "NATS KV, 2m sync"])
-    for name, interval in (("NATS KV", "always"), ("NATS KV, 2m sync", "2m")):
+    found, _ = systems(Places(tmp_path), ["NATS KV", "NATS KV (2m sync)"])
+    for name, interval in (("NATS KV", "always"), ("NATS KV (2m sync)", "2m")):
         [process] = found[name].processes(4222, tmp_path, True)
         assert f"sync_interval: {interval} " in Path(process.command[2]).read_text()
         assert interval in found[name].durable
@@ -69,10 +69,10 @@ def test_versions_are_those_of_the_programs(tmp_path: Path) -> None:
 
 def test_centrifugo_with_redis_is_two_processes_that_all_count(tmp_path: Path) -> None:
     _program(tmp_path, "centrifugo")
-    found, notes = systems(Places(tmp_path), ["Centrifugo, Redis"])
+    found, notes = systems(Places(tmp_path), ["Centrifugo + Redis"])
     if notes:
         pytest.skip(notes[0])
-    store, server = found["Centrifugo, Redis"].processes(8000, tmp_path, False)
+    store, server = found["Centrifugo + Redis"].processes(8000, tmp_path, False)
     assert store.command[store.command.index("--appendfsync") + 1] == "always"
     config = json.loads(Path(server.command[2]).read_text())
     assert config["engine"]["redis"]["address"] == f"redis://127.0.0.1:{store.port}"
