@@ -18,6 +18,7 @@ from bench.measure.options import Measuring
 from bench.models.command import ModelsPlan, show_models
 from bench.models.page import PAGE, write as write_page
 from bench.peers.clients.libraries import libraries
+from bench.peers.peers import TABLES, Table, peers
 from bench.peers.systems import Places
 from bench.spectrum.spectrum import spectrum
 from bench.speed.auth.auth import auth
@@ -52,10 +53,6 @@ from softstate.cli.exit_codes import INTERRUPTED, leaf
 from softstate.cli.options.durations import duration as a_duration
 from softstate.cli.processes.interrupt import interruptible
 from softstate.errors import ConfigError, SoftstateError
-
-PEERS_CLIENTS = 3_000
-PEERS_DOWN_S = 2.0
-"""The crash of ``peers``: as many clients as the generators of all systems can have."""
 
 app = App(
     name="bench",
@@ -346,14 +343,18 @@ def peers_command(
     measuring: Measuring = Measuring(),  # noqa: B008 - frozen
     *,
     folder: Annotated[Path | None, Parameter(name="--peers", metavar="DIR")] = None,
+    npm: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    system: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    table: Annotated[tuple[Table, ...], Parameter(negative=())] = (),
 ) -> int:
-    """Measure fan-out and recovery beside other systems, those that are installed.
+    """Measure softstate beside other systems, those that are installed: fan-out, bursts, memory, connects, publishes.
 
     :param folder: Folder of the programs of other systems, centrifugo and nats-server; else PATH is searched.
+    :param npm: Folder in whose node_modules npm has installed socket.io, ws and bufferutil; else that of NPM_FOLDER.
+    :param system: Name of a system to measure; may be repeated. The default is all of them.
+    :param table: A table to make; may be repeated. The default is all of them.
     """
-    measuring.refuse_against("peers", "it compares with other systems; fanout and recovery take it")
-    measuring.show(fanout(measuring))
-    return measuring.show(recovery(measuring, None if measuring.quick else PEERS_CLIENTS, PEERS_DOWN_S, 0, folder))
+    return measuring.show(peers(measuring, Places(folder, npm), system, table or TABLES))
 
 
 @app.command(name="libraries")

@@ -21,10 +21,10 @@ SIMULATED = ("models", "spectrum")
 """Repeatable by their seed."""
 
 MEASURED = (
-    "fanout", "stalled", "latency", "lone", "beats", "sessions", "streams", "churn", "overload", "peers", "libraries",
-    "leases", "polls", "reads", "publish", "turns", "workers", "client", "auth", "tls", "nodes",
+    "fanout", "stalled", "latency", "lone", "beats", "sessions", "streams", "churn", "overload", "recovery", "peers",
+    "libraries", "leases", "polls", "reads", "publish", "turns", "workers", "client", "auth", "tls", "nodes",
 )  # fmt: skip
-"""Of this machine's speed; `recovery` is part of ``peers``."""
+"""Of this machine's speed."""
 
 TRIALS = {"simulate": ("--seeds", "20"), "fuzz": ("--for", "10s")}
 """Trials of correctness, which have no --quick, and the options that they get."""

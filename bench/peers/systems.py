@@ -293,7 +293,7 @@ MAKERS: dict[str, Callable[[str, Places], System]] = {
     "ws": partial(node_server, package="ws", script="ws_server.js", talk="lines"),
     "websockets": websockets,
 }
-"""What makes each system, by its name."""
+"""The function that makes each system, by its name."""
 
 
 # Programs and versions ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The scripts of bytes: what the generator writes numbers into keeps its length, whatever the system."""
+"""The scripts of bytes: numbers that the generator writes into them keep their length, for every system."""
 
 from __future__ import annotations
 
