@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 TAIL = 1.5
 """Exponent of the Pareto distribution of lifetimes: without the cut-off it has a mean and no variance."""
 LIFETIME_MEANS_MAX = 10.0
@@ -19,7 +21,7 @@ def lifetime_s(share: float, mean_s: float) -> float:
 def mean_lifetime_s(mean_s: float) -> float:
     """Return the mean lifetime, the cut-off included."""
     least_s = _least_s(mean_s)
-    return least_s + least_s / (TAIL - 1) * (1 - (least_s / (LIFETIME_MEANS_MAX * mean_s)) ** (TAIL - 1))
+    return least_s + least_s / (TAIL - 1) * (1 - math.pow(least_s / (LIFETIME_MEANS_MAX * mean_s), TAIL - 1))
 
 
 def residual_s(share: float, mean_s: float) -> float:

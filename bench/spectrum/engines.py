@@ -1,4 +1,4 @@
-"""The costs of a store for session state: the wall time that a node would wait for an operation, and bytes of a session.
+"""The costs of a store for session state: the wall time that a node waits for an operation, and bytes of a session.
 
 Each is one row or hash, written over one connection, one after the other, as a node does that answers a client only
 once its session is stored. A node that joins the operations of a turn pays less for each, as the batch of 32 shows.
