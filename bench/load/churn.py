@@ -100,7 +100,8 @@ class Churn(Subscribers):
 
         A `crowd` comes within `TOGETHER_S` of the beginning, and the part `departure` of all leaves, in order. If not
         `followed`, publishes are to topics that nobody follows. Of clients that return, those are counted that vanished
-        so early that the last of them is back before the end.
+        in this phase, and so early that the last of them is back before its end: else either the quick or the slow
+        ones would be too many.
         """
         self.forget()
         cpu, began = time.process_time(), time.monotonic()
@@ -108,7 +109,7 @@ class Churn(Subscribers):
         self._per_s, self._publish_s, self._followed = per_s, 1 / publishes_per_s if publishes_per_s else 0.0, followed
         self._arrive_at = began + self._random.expovariate(per_s) if per_s else math.inf
         self._publish_at = began if publishes_per_s else math.inf
-        self._counted_until = ends - self._away_s[1] if self._away_s else math.inf
+        self._counted = began, ends - self._away_s[1] if self._away_s else ends
         for _ in range(crowd):
             at = began + self._random.uniform(0.0, TOGETHER_S)
             self._at(at, self._dial, self._new(at))

@@ -103,7 +103,8 @@ class Subscribers:
         self._lives = False
         self._published: list[float] = []
         """When each publish was due, by its number."""
-        self._counted_until = math.inf
+        self._counted = 0.0, math.inf
+        """Times between which one has to vanish for its return to be counted."""
         self.forget()
 
     def forget(self) -> None:
@@ -231,8 +232,12 @@ class Subscribers:
     def _return(self, subscriber: Subscriber, at: float) -> None:
         """Come back after having vanished, and ask for the session."""
         subscriber.came_at, subscriber.resuming = at, True
-        self._counts["returned"] += subscriber.gone_at < self._counted_until
+        self._counts["returned"] += self._counts_return(subscriber)
         self._dial(subscriber, at)
+
+    def _counts_return(self, subscriber: Subscriber) -> bool:
+        since, until = self._counted
+        return since <= subscriber.gone_at < until
 
     # Received data ---------------------------------------------------------------------------------------------------
 
@@ -310,7 +315,7 @@ class Subscribers:
             return
         subscriber.resuming = False
         if was_resumed(payload):
-            self._counts["resumed"] += subscriber.gone_at < self._counted_until
+            self._counts["resumed"] += self._counts_return(subscriber)
             subscriber.certified = payload
             self._subscribed(subscriber, now)
         else:

@@ -27,9 +27,9 @@ SCENARIOS = ("steady", "crowd", "departure", "mobile")
 MODEL_OFF_MAX = 3.0
 """In standard deviations: the number of leases is Poisson distributed."""
 MEMORY_OFF_MAX = 1.1
-MEMORY_JUDGED_FROM = 5_000
-"""Sessions below which memory that a node takes once, when it is first used, is much of what it grows by."""
 CPU_OFF_MAX = 1.1
+JUDGED_FROM = 5_000
+"""Clients below which memory that a node takes once, and CPU of calls that come alone, are much of the whole."""
 GROWTH_MAX = 1.05
 
 STALE = (Column("stale_p50_s", "staleness p50 ms", 1e3, 1), Column("stale_p99_s", "staleness p99 ms", 1e3, 1))
@@ -211,14 +211,13 @@ def holding(report: Report, terms: Terms, sizes: Sequence[int], prices: Costs, s
     everything = [each[0] for each in runs.values()]
     off = max(abs(figures["off_sd"]) for figures in everything)
     report.figure_at_most("leases held, furthest from the model", off, MODEL_OFF_MAX, "standard deviations")
-    for figure, title, limit in (
-        ("cores_off", "CPU, most over the model", CPU_OFF_MAX),
-        ("growth", "memory in the last third over the third before, most", GROWTH_MAX),
-    ):
-        report.figure_at_most(title, max(figures[figure] for figures in everything), limit, "x")
-    if sizes[-1] >= MEMORY_JUDGED_FROM:
-        got = everything[-1]["resident_off"]
-        report.figure_at_most(f"memory over the model, {sizes[-1]:,} sessions", got, MEMORY_OFF_MAX, "x")
+    grown = max(figures["growth"] for figures in everything)
+    report.figure_at_most("memory in the last third over the third before, most", grown, GROWTH_MAX, "x")
+    if sizes[-1] >= JUDGED_FROM:
+        for figure, title, limit in (
+            ("cores_off", "CPU", CPU_OFF_MAX), ("resident_off", "memory", MEMORY_OFF_MAX),
+        ):  # fmt: skip
+            report.figure_at_most(f"{title} over the model, {sizes[-1]:,} clients", everything[-1][figure], limit, "x")
     judge(report, "steady", rounds)
     report.note_busy("steady", rounds)
     return rounds

@@ -110,3 +110,15 @@ def test_one_that_vanishes_reads_nothing_and_keeps_its_socket_until_the_node_clo
     alone.until(lambda: not alone._silent)
     assert kept.fileno() < 0
     assert alone.again_at() == now + 30.0
+
+
+def test_returns_are_counted_of_those_that_vanished_within_the_time_alone(alone: Alone) -> None:
+    alone._counted = 10.0, 20.0
+    counted = []
+    for gone_at in (9.0, 10.0, 19.0, 20.0):
+        other = Subscriber(2, 0, 0.0)
+        other.gone_at = gone_at
+        alone._return(other, 25.0)
+        counted.append(alone._counts["returned"])
+        alone._drop(other)
+    assert counted == [0, 1, 2, 2]
