@@ -8,6 +8,9 @@ The herd never ends if that exceeds μ, that is, if N/μ > 2q + b. It is a metas
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 
 def mean_backoff_s(cap_s: float) -> float:
     """Return the mean wait of full jitter at its cap."""
@@ -53,6 +56,24 @@ def silent_share(at_s: float, cap_s: float, timeout_s: float, steps: int = 100) 
     rests = [timeout_s * (step + 0.5) / steps for step in range(steps)]
     dialling = sum(spread_share(at_s - rest, cap_s) for rest in rests) / steps
     return waiting * residual_share(at_s, cap_s) + (1 - waiting) * dialling
+
+
+def silent_back_share(at_s: float, cap_s: float, timeout_s: float, base_s: float, steps: int = 20) -> float:
+    """Return the part of the clients that is back by a time, if every second attempt is a poll.
+
+    Those that a poll tells that the node is there connect within their first backoff, U(0, `base_s`).
+    """
+    waits = [base_s * (step + 0.5) / steps for step in range(steps)]
+    told = sum(silent_share(at_s - wait, cap_s, timeout_s) for wait in waits) / steps
+    return (silent_share(at_s, cap_s, timeout_s) + told) / 2
+
+
+def fullest_share(periods: int, each: float) -> float:
+    """Return what the fullest of so many equal periods has at most, over the mean of an even stream of `each`.
+
+    Counts are Poisson, about normal; one of a hundred streams exceeds it by chance.
+    """
+    return 1 + NormalDist().inv_cdf(1 - 0.01 / max(periods, 1)) / math.sqrt(each)
 
 
 def silent_peak_per_s(clients: int, cap_s: float, timeout_s: float) -> float:

@@ -83,6 +83,18 @@ def test_a_silent_node_is_dialled_once_a_cycle() -> None:
     assert herd_law.silent_share(10.0, 30.0, 1e-9) == pytest.approx(herd_law.residual_share(10.0, 30.0))
 
 
+def test_polls_that_find_the_node_delay_half_of_a_herd_by_a_first_backoff() -> None:
+    dialled, back = herd_law.silent_share(5.0, 30.0, 5.0), herd_law.silent_back_share(5.0, 30.0, 5.0, 1.0)
+    assert dialled - back == pytest.approx(0.5 / 20 / 2, rel=0.05)
+    assert herd_law.silent_back_share(5.0, 30.0, 5.0, 0.0) == pytest.approx(dialled)
+
+
+def test_the_fullest_period_of_an_even_stream_grows_with_their_number() -> None:
+    assert herd_law.fullest_share(1, 100.0) == pytest.approx(1 + 0.233, abs=1e-3)
+    assert herd_law.fullest_share(100, 100.0) == pytest.approx(1 + 0.372, abs=1e-3)
+    assert herd_law.fullest_share(100, 1e6) < 1.01
+
+
 def test_the_residual_law_of_backoff() -> None:
     for share, part in ((0.5, 0.293), (0.9, 0.684), (0.99, 0.9)):
         assert herd_law.residual_share(part * 30.0, 30.0) == pytest.approx(share, abs=1e-3)
