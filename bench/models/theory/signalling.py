@@ -39,6 +39,8 @@ DELAYS_MAX = 20.0
 STEPS = 64
 """Steps of an integral between two kinks; even, for Simpson's rule."""
 
+ROUNDING = 1e-9
+
 NEGLIGIBLE = 1e-12
 
 
@@ -194,8 +196,8 @@ def deterministic(variant: Variant, given: Signalling) -> Prediction:
 
     An update is inconsistent until a copy of its newest message arrives: copies are sent at once, at each refresh, and
     at each retransmission. An orphan lasts for what is left of the timeout, which counts from the last message that
-    arrived. State times out falsely if nothing arrives for one timeout, and is back with the next message that does, or
-    as soon as the sender, which is told once, has sent it again.
+    arrived. State that agrees times out falsely if nothing arrives for one timeout, and is back with the next message
+    that does, or as soon as the sender, which is told once, has sent it again.
     """
     life_s, update, loss = given.lifetime_s, given.update_per_s, given.loss
     lagging_s = _inconsistent_s(_copies(variant, given), given)
@@ -203,38 +205,30 @@ def deterministic(variant: Variant, given: Signalling) -> Prediction:
     interval_s = -math.expm1(-update * given.refresh_s) / update
     dropped_per_s, missing_s = 0.0, 0.0
     if soft(variant):
-        dropped_per_s = (1 - loss) / interval_s * _unheard(variant, given)
+        dropped_per_s = _dropped_per_s(given)
         missing_s = interval_s / (1 - loss)
-        if reliable(variant):
-            missing_s = (1 - loss) * (given.delay_s + lagging_s) + loss * missing_s
+        if reliable(variant):  # a trigger comes through, soon after the update
+            refreshed_s = interval_s / (1 - loss * math.exp(-update * given.refresh_s))
+            missing_s = (1 - loss) * (given.delay_s + lagging_s) + loss * refreshed_s
     share = 1 / (1 + update * lagging_s + dropped_per_s * missing_s)
     inconsistency = 1 - life_s / (life_s + orphan_s) * share * life_s / (life_s + lagging_s)
     return Prediction(inconsistency, _messages(variant, given))
 
 
-def _unheard(variant: Variant, given: Signalling) -> float:
-    """Return the probability that of all that is sent within a timeout after a message nothing arrives.
+def _dropped_per_s(given: Signalling) -> float:
+    """Return the rate of false timeouts while both agree.
 
-    u(x), of a rest x of the timeout: the next message is sent after min(T, an exponential time), and lost as well. An
-    acknowledged trigger is never lost for long, so that there must be none.
+    A timeout that an update came before ends what was inconsistent already. Without one, only refreshes are sent. So
+    from each message that arrives on, both agree until an update, or until all refreshes of a timeout were lost; one
+    that is due as the timeout ends counts, too.
     """
-    steps_each = 100
-    step_s = given.refresh_s / steps_each
-    lost = 0.0 if reliable(variant) else given.loss
-    triggered = -math.expm1(-given.update_per_s * step_s)
-    refreshed = given.loss * math.exp(-given.update_per_s * given.refresh_s)
-    unheard: list[float] = []
-    for number in range(round(given.timeout_s / step_s) + 1):
-        # A refresh that is due as the timeout ends counts: it has to be lost, too.
-        total = refreshed * (unheard[number - steps_each] if number > steps_each else 1.0)
-        if number < steps_each:
-            total = math.exp(-given.update_per_s * step_s * number)
-        weight = triggered
-        for back in range(1, min(number, steps_each) + 1):
-            total += lost * weight * unheard[number - back]
-            weight *= 1 - triggered
-        unheard.append(total)
-    return unheard[-1]
+    update, refresh_s, loss = given.update_per_s, given.refresh_s, given.loss
+    whole = math.floor(given.timeout_s / refresh_s + ROUNDING)
+    rest_s = max(given.timeout_s - whole * refresh_s, 0.0)
+    kept = loss * math.exp(-update * refresh_s)
+    agree_s = sum(kept**number for number in range(whole)) * -math.expm1(-update * refresh_s) / update
+    agree_s += kept**whole * -math.expm1(-update * rest_s) / update
+    return float(loss**whole * math.exp(-update * given.timeout_s) / agree_s)
 
 
 def _copies(variant: Variant, given: Signalling) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,17 @@ def test_without_loss_an_update_is_inconsistent_for_the_delay_alone(variant: Var
     orphan_s = {"SS": 15 - 2.396 + 0.03, "SS+RT": 15 - 2.396 + 0.03}.get(variant, 0.03)
     expected = 1 - 1800 / (1800 + orphan_s) / (1 + 0.03 / (20 - 0.03)) * 1800 / 1800.03
     assert model.inconsistency == pytest.approx(expected, rel=2e-2)
+
+
+@pytest.mark.parametrize("loss", [0.02, 0.3, 0.6])
+def test_without_delays_pure_soft_state_agrees_until_an_update_or_until_a_timeout_without_refreshes(
+    loss: float,
+) -> None:
+    """Both agree from a message that arrives until the next update, as long as the last refreshes are not all lost."""
+    model = deterministic("SS", replace(DEFAULT, loss=loss, delay_s=1e-6, lifetime_s=1e9))
+    sent_per_s = (1 / 20) / (1 - math.exp(-5 / 20))
+    agree_s = sum((loss * math.exp(-5 / 20)) ** refreshes for refreshes in range(3)) * 20 * (1 - math.exp(-5 / 20))
+    assert 1 - model.inconsistency == pytest.approx((1 - loss) * sent_per_s * agree_s, rel=1e-4)
 
 
 def test_a_retransmission_timer_of_four_delays_fires_too_early_for_nine_of_a_hundred() -> None:
