@@ -48,6 +48,12 @@ def scheduled_s(pid: int) -> float:
     return total_ns / 1e9
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the child processes of a process that it has not yet waited for."""
+    lists = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(child) for found in lists for child in found.read_text().split()]
+
+
 def resident_bytes(pid: int) -> int:
     """Return the resident memory of a process, shared pages included (`RESIDENT_SOURCE`).
 

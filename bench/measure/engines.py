@@ -58,6 +58,8 @@ class Engine:
     about: str
     url: str = field(repr=False)
     kept: bool = False
+    process: int = 0
+    """The process of a throw-away engine, whose children belong to it; 0: none."""
     mark: str = field(default_factory=lambda: f"softstate_bench_{secrets.token_hex(4)}")
 
     @property
@@ -129,8 +131,9 @@ def redis_engine() -> Iterator[Engine]:
             program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(home), "--daemonize", "no",
             "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning",
         ]  # fmt: skip
-        with running("redis-server", command, port, home):
-            yield Engine("redis", "appendonly yes, appendfsync always", f"redis://127.0.0.1:{port}/0")
+        with running("redis-server", command, port, home) as server:
+            url = f"redis://127.0.0.1:{port}/0"
+            yield Engine("redis", "appendonly yes, appendfsync always", url, process=server.pid)
 
 
 @contextmanager
@@ -175,7 +178,8 @@ def postgres_engine() -> Iterator[Engine]:
         _run([*as_postgres, *initdb, "--locale=C"], home)
         _run([*pg_ctl, "-l", str(data / "output.log"), "-o", words, "start"], home)
         try:
-            yield Engine("postgres", "defaults", f"postgresql://softstate@127.0.0.1:{port}/postgres")
+            process = int((data / "postmaster.pid").read_text().splitlines()[0])
+            yield Engine("postgres", "defaults", f"postgresql://softstate@127.0.0.1:{port}/postgres", process=process)
         finally:
             _run([*pg_ctl, "-m", "immediate", "stop"], home)
 

@@ -5,8 +5,8 @@ The alternatives sit behind the product's own lease table: `PlacedTable` writes 
 session, the node and the client are the product's; a client resumes its session there as after a lost connection.
 
 The mirror stands for Redis (a hash with an expiry) or for tables in SQLite or PostgreSQL (leases, and a queue of
-changes for each client). It counts operations; what one costs is measured apart (`bench.spectrum.engines`). Queues are
-counted, and not kept: a client that comes back reads the newest values, as the product's do.
+changes for each client). It counts operations, and does them in a real engine if it has one (`bench.spectrum.stores`).
+Queues are not read: a client that comes back reads the newest values, as the product's do.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from bench.spectrum.stores import SessionStore
 from softstate.auth.identity import Identity
 from softstate.lease.table import Group, Lease, LeaseTable
 
@@ -39,12 +40,16 @@ class Row:
 
 @dataclass(slots=True)
 class Mirror:
-    """Sessions outside of any node. `operations` are counted by kind; `durable`: they never expire, and have queues."""
+    """Sessions outside of any node. `operations` are counted by kind; `durable`: they never expire, and have queues.
+
+    What is written goes to the `store` as well, if there is one.
+    """
 
     durable: bool
     clock: Callable[[], float]
     rows: dict[str, Row] = field(default_factory=dict)
     operations: Counter[str] = field(default_factory=Counter)
+    store: SessionStore | None = None
 
     def living(self) -> dict[str, Row]:
         """Return the sessions that have not expired, as a node reads them when it starts: one operation each."""
@@ -53,6 +58,39 @@ class Mirror:
             self.rows = {token: row for token, row in self.rows.items() if row.deadline > now}
         self.operations["load"] += len(self.rows)
         return self.rows
+
+    def put(self, kind: str, token: str, row: Row) -> None:
+        """Write a session: one operation."""
+        self.rows[token] = row
+        self.operations[kind] += 1
+        if self.store is not None:
+            self.store.put([(token, " ".join(row.names))])
+
+    def extend(self, token: str, deadline: float) -> None:
+        """Move the end of a session: one operation, unless sessions have no end."""
+        row = self.rows.get(token)
+        if self.durable or row is None:
+            return
+        row.deadline = deadline
+        self.operations["extend"] += 1
+        if self.store is not None:
+            self.store.extend(token)
+
+    def drop(self, token: str) -> None:
+        """Delete a session, if it is there: one operation."""
+        if self.rows.pop(token, None) is None:
+            return
+        self.operations["release"] += 1
+        if self.store is not None:
+            self.store.drop(token)
+
+    def queue(self, topic: str, owed: list[str], told: list[str]) -> None:
+        """Queue a change for each session that is owed it, and unqueue it for those that were told."""
+        self.operations["queue"] += len(owed)
+        self.operations["unqueue"] += len(told)
+        if self.store is not None:
+            self.store.queue(owed, topic)
+            self.store.unqueue(told, topic)
 
 
 class PlacedTable(LeaseTable):
@@ -70,23 +108,21 @@ class PlacedTable(LeaseTable):
     def grant(self, token: str, now: float, ttl_s: float, *rest: Any, **named: Any) -> Lease:
         """See `LeaseTable.grant`; one operation."""
         lease = super().grant(token, now, ttl_s, *rest, **named)
-        self.mirror.rows[token] = Row(self._deadline(ttl_s), ttl_s, lease.name, identity=lease.identity)
-        self.mirror.operations["grant"] += 1
+        self.mirror.put("grant", token, Row(self._deadline(ttl_s), ttl_s, lease.name, identity=lease.identity))
         return lease
 
     def extend(self, lease: Lease, now: float, ttl_s: float | None = None) -> None:
         """See `LeaseTable.extend`; one operation, unless sessions have no end."""
         super().extend(lease, now, ttl_s)
-        if not self.mirror.durable and lease.token in self.mirror.rows:
-            self.mirror.rows[lease.token].deadline = self._deadline(lease.ttl_s)
-            self.mirror.operations["extend"] += 1
+        self.mirror.extend(lease.token, self._deadline(lease.ttl_s))
 
     def add(self, lease: Lease, names: Iterable[str]) -> list[str]:
         """See `LeaseTable.add`; one operation."""
         fresh = super().add(lease, names)
         if fresh:
-            self.mirror.rows[lease.token].names.update(dict.fromkeys(fresh))
-            self.mirror.operations["add"] += 1
+            row = self.mirror.rows[lease.token]
+            row.names.update(dict.fromkeys(fresh))
+            self.mirror.put("add", lease.token, row)
         return fresh
 
     def remove(self, lease: Lease, names: Iterable[str]) -> None:
@@ -97,7 +133,7 @@ class PlacedTable(LeaseTable):
         if held and row is not None:
             for name in held:
                 row.names.pop(name, None)
-            self.mirror.operations["remove"] += 1
+            self.mirror.put("remove", lease.token, row)
 
     def release(self, lease: Lease) -> None:
         """See `LeaseTable.release`; one operation."""
@@ -129,10 +165,10 @@ class PlacedTable(LeaseTable):
         Called once for each change.
         """
         groups = super().reached(topic)
-        if self.mirror.durable:
-            leases = [lease for group in groups for lease in group]
-            self.mirror.operations["queue"] += len(leases)
-            self.mirror.operations["unqueue"] += sum(lease.sink is not None for lease in leases)
+        if self.mirror.durable and groups:
+            leases = list(self.merge(groups))
+            told = [lease.token for lease in leases if lease.sink is not None]
+            self.mirror.queue(topic, [lease.token for lease in leases], told)
         return groups
 
     def _deadline(self, ttl_s: float) -> float:
@@ -140,8 +176,7 @@ class PlacedTable(LeaseTable):
 
     def _gone(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
-            if self.mirror.rows.pop(lease.token, None) is not None:
-                self.mirror.operations["release"] += 1
+            self.mirror.drop(lease.token)
 
 
 def placed_in(mirror: Mirror) -> type[PlacedTable]:

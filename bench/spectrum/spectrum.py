@@ -1,18 +1,22 @@
 """``python -m bench spectrum``: session state nowhere, in the node, in a store beside it, and durable for good.
 
 The same nodes, clients and workload for all placements (`bench.spectrum.workload`), in virtual time, so that figures
-are repeatable by their seed. A promise that the product's own placement breaks fails the bench; an alternative may
-break what it does not promise, and the table says so.
+are repeatable by their seed; CPU, memory and engines are measured beside them, on this machine (`bench.spectrum.cpu`).
+A promise that the product's own placement breaks fails the bench; an alternative may break what it does not promise,
+and the table says so.
 """
 
 from __future__ import annotations
 
+import math
 import time
 
+from bench.models.measured.copies import PER_POLL
 from bench.models.part import Cell, Grid, Part
+from bench.spectrum import cpu
 from bench.spectrum.engines import SESSIONS, costs
 from bench.spectrum.placements import Where
-from bench.spectrum.workload import CHANGE_EVERY_S, DOWN_S, SILENT_S, TOPICS, Placement, Result, Run, Size
+from bench.spectrum.workload import CHANGE_EVERY_S, DOWN_S, RENEW_S, SILENT_S, TOPICS, Placement, Result, Run, Size
 
 SIZES = {False: Size(24, 240.0), True: Size(12, 120.0)}
 
@@ -40,7 +44,8 @@ def spectrum(seed: int, *, quick: bool) -> Part:
         f" {CHANGE_EVERY_S:g} s on average. In one run: steady; kill -9, back after {DOWN_S:g} s, while every topic"
         f" changes; the node forgets the names of a quarter of the leases; another quarter of the clients is cut off"
         f" for {SILENT_S:g} s; another vanishes; another leaves. Nodes and clients are the product's in all placements,"
-        " in virtual time; the store behind the last two is a stand-in that counts operations.",
+        " in virtual time; the store behind the last two is a stand-in that counts operations. CPU, memory and"
+        " operations of engines are those of real nodes and engines.",
         seed,
         command=f"python -m bench spectrum{' --quick' if quick else ''}",
     )
@@ -58,8 +63,9 @@ def spectrum(seed: int, *, quick: bool) -> Part:
     for each in results:
         if each.placement.where in ("external", "durable"):
             part.bound(f"sessions that did not outlive their node, {each.placement.name}", 1 - each.resumed, 0)
+    _cpu(part, results, quick=quick)
     _costs(part, results, quick=quick)
-    part.notes += [RATIO_NOTE, ATTEMPTS_NOTE, SPACE_NOTE, HARD_NOTE]
+    part.notes += [RATIO_NOTE, ATTEMPTS_NOTE, CPU_NOTE, SPACE_NOTE, HARD_NOTE]
     part.took_cpu_s = time.process_time() - began
     return part
 
@@ -71,9 +77,17 @@ ATTEMPTS_NOTE = (
     " meet the node while it is down: F-a has larger ones. Store operations are those of the same minute, renewals"
     " included"
 )
+CPU_NOTE = (
+    f"CPU: {cpu.SUBSCRIBERS} sessions get each change, {cpu.NAMES} names a session. With polls, a delivery is a poll"
+    " that gets a value, a renewal one that has nothing to learn, both over HTTP. Ratios are medians of ratios within"
+    " one round. The node writes to its store one operation after the other: one that joins those of a turn pays less."
+    " A minute has the deliveries, renewals, polls and beats of a client of the workload; the publishes are not in it."
+    " Goodbyes are on neither path, so that soft state without them costs the same"
+)
 SPACE_NOTE = (
-    "a session takes memory of the node in all placements but stateless ones (`bench sessions` measures it), and a"
-    " place in the store besides. Bytes are as the engine says, of"
+    "a session takes the same memory of the node in all placements but stateless ones, and a place in the store"
+    f" besides. The node's bytes are the growth of its resident memory by {cpu.IDLE:,} idle sessions, without"
+    " buffers of the kernel. Those of the store are as the engine says, of"
     f" {SESSIONS} sessions: MEMORY USAGE of Redis, pages of the file of SQLite, relation and index of PostgreSQL"
 )
 HARD_NOTE = (
@@ -95,18 +109,19 @@ def _tables(part: Part, results: list[Result], quiet: Result) -> None:
             name, each.stale_p50_s, each.stale_p99_s, each.messages_per_min, ratio, each.operations_per_min,
         ])  # fmt: skip
         failed.append([
-            name, each.first_fresh_s, each.all_fresh_s, each.attempts, each.resumed, each.recovery_operations,
-            each.doubt_stale_s,
+            name, each.first_fresh_s, each.all_fresh_s, each.all_live_s, each.attempts, each.resumed,
+            each.recovery_operations, each.doubt_stale_s,
         ])  # fmt: skip
         ended.append([
             name, each.orphan_s, each.wasted, each.bye_orphan_s, each.false_removals, each.lost, each.repeated,
         ])  # fmt: skip
-    head = ["", "stale p50 s", "p99 s", "messages/min", "ratio", "store operations/min"]
+    head = ["", "publish to client p50 s", "p99 s", "messages/min", "ratio", "store operations/min"]
     part.grids.append(Grid("steady, of one client", head, steady))
     head = [
         "",
         "first fresh s",
         "all fresh s",
+        "all live s",
         "dials and polls each",
         "resumed each",
         "store operations",
@@ -125,6 +140,62 @@ def _judge(part: Part, own: list[Result]) -> None:
         part.bound(f"deliveries repeated, {name}", each.repeated, 0)
         part.bound(f"orphan after a client vanished, {name}", each.orphan_s, 1.1 * 60 + 2.0, "s")
         part.bound(f"old after lost names, {name}", each.doubt_stale_s, 1.2 * 20 + 5.0 + 2.0, "s")
+
+
+def _cpu(part: Part, results: list[Result], *, quick: bool) -> None:
+    found = cpu.measure(quick=quick)
+    part.notes += found.notes
+    rows: list[list[Cell]] = []
+    soft = _minute_s(found, results[1], cpu.SOFT)
+    for each in results:
+        for name, measured in _measured_as(each.placement):
+            if measured not in found.rounds:
+                continue
+            delivery, renewal = (
+                [
+                    found.rounds.median(measured, f"{what}_s") * 1e6,
+                    found.rounds.median(measured, f"{what}_engine_s") * 1e6,
+                    found.rounds.ratio(measured, cpu.SOFT, f"{what}_s").median,
+                ]
+                for what in ("delivery", "renewal")
+            )
+            minute = _minute_s(found, each, measured)
+            state = 0.0 if each.placement.where == "nowhere" else found.session_bytes
+            rows.append([name, *delivery, *renewal, minute * 1e6, minute / soft, state])
+    head = [
+        "",
+        "us a delivery",
+        "of the engine",
+        "ratio",
+        "us a renewal",
+        "of the engine",
+        "ratio",
+        "us a client-minute",
+        "ratio",
+        "bytes of a session, node",
+    ]
+    part.grids.append(Grid("CPU of a node and its engine, and memory, on this machine: not repeatable", head, rows))
+
+
+def _measured_as(placement: Placement) -> list[tuple[str, str]]:
+    """Return the names of a placement's rows, and of what was measured for them."""
+    if placement.where == "nowhere":
+        return [(placement.name, cpu.POLLS)]
+    if placement.where == "node":
+        return [(placement.name, cpu.SOFT if placement.digest else cpu.NO_DIGEST)]
+    return [(name, name) for name in cpu.ENGINES.values() if name.startswith(placement.name.partition(" ")[0])]
+
+
+def _minute_s(found: cpu.Measured, result: Result, measured: str) -> float:
+    """Return the CPU that a client of the workload costs a minute."""
+    delivery_s, renewal_s = (found.rounds.median(measured, f"{what}_s") for what in ("delivery", "renewal"))
+    placement, followed_per_s = result.placement, cpu.NAMES / TOPICS / CHANGE_EVERY_S
+    if placement.poll_s is not None:
+        learns = -math.expm1(-followed_per_s * placement.poll_s)
+        return result.messages_per_min / PER_POLL * (learns * delivery_s + (1 - learns) * renewal_s)
+    renewals = 0.0 if placement.where == "durable" else 60 / RENEW_S
+    beats = 60_000 / cpu.BEAT_MS * found.rounds.median(cpu.BEATS, "beat_s") if placement.beats else 0.0
+    return 60 * followed_per_s * delivery_s + renewals * renewal_s + beats
 
 
 def _costs(part: Part, results: list[Result], *, quick: bool) -> None:

@@ -33,12 +33,20 @@ from softstate.server import ServerConfig
 from softstate.testing.oracle.oracle import Oracle
 from softstate.testing.simulation.client import SimClient
 from softstate.testing.simulation.world import World, run_world
-from softstate.testing.trace import ChangeCommitted, ChangeDelivered, MessageWritten, NodeSampled, TraceEvent
+from softstate.testing.trace import (
+    ChangeCommitted,
+    ChangeDelivered,
+    MessageWritten,
+    ModeChanged,
+    NodeSampled,
+    TraceEvent,
+)
 
 TOPICS = 8
 CHANGE_EVERY_S = 1.0
 DOWN_S = 2.0
 """Virtual time from the kill until the node starts again, as of a supervisor: part of all times of recovery."""
+RENEW_S = 20.0
 AFTER_S = 60.0
 SILENT_S = 90.0
 ORPHANS_S = 180.0
@@ -83,6 +91,8 @@ class Result:
     operations_per_min: float = 0.0
     first_fresh_s: float = math.inf
     all_fresh_s: float = math.inf
+    all_live_s: float | None = None
+    """When all clients had a lease again; None if they have none."""
     recovery_operations: int = 0
     resumed: float = 0.0
     attempts: float = 0.0
@@ -126,7 +136,7 @@ class Run:
     @contextmanager
     def _placed(self) -> Iterator[None]:
         placement = self._placement
-        polling = Following(renew_s=None if placement.poll_s is not None else 20.0, digest=placement.digest)
+        polling = Following(renew_s=None if placement.poll_s is not None else RENEW_S, digest=placement.digest)
         with ExitStack() as stack:
             stack.enter_context(patched(polling))
             if placement.where in ("external", "durable"):
@@ -257,6 +267,13 @@ class Run:
             if (event.client, event.topic) in waiting:
                 waiting.remove((event.client, event.topic))
                 fresh.append(event.at_s - kill_s)
+        back = {
+            event.client: event.at_s - kill_s
+            for event in reversed(self._between(events, "kill", "doubt"))
+            if isinstance(event, ModeChanged) and event.mode == "live"
+        }
+        if self._placement.poll_s is None:
+            self._result.all_live_s = max(back.values()) if len(back) == len(self._clients) else math.inf
         if fresh:
             self._result.first_fresh_s = fresh[0]
             self._result.all_fresh_s = math.inf if waiting else fresh[-1]

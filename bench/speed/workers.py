@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from bench.load.process import LoadProcess
 from bench.measure.checkouts import Checkouts
-from bench.measure.cost import CPU_S_MIN, cpu_s
+from bench.measure.cost import CPU_S_MIN, children_of, cpu_s
 from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Rounds, run_rounds
@@ -146,12 +145,6 @@ def groups(checkouts: Checkouts) -> Iterator[dict[str, Group]]:
 def name_of(count: int) -> str:
     """Return the name of a candidate."""
     return f"{count} worker{'s' if count > 1 else ''}"
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the child processes of a process that it has not yet waited for."""
-    lists = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
-    return [int(child) for found in lists for child in found.read_text().split()]
 
 
 def _compare(report: Report, title: str, measures: Mapping[str, Callable[[], Figures]], rounds: int) -> Rounds:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
-from bench.measure.cost import cpu_s, resident_bytes, rollup_bytes, scheduled_s
+from bench.measure.cost import children_of, cpu_s, resident_bytes, rollup_bytes, scheduled_s
 from bench.measure.machine import describe
 
 NO_PROCESS = 2**22 + 1
@@ -24,6 +26,13 @@ def test_cpu_time_of_this_process_lies_between_two_readings_of_its_own_clock() -
 def test_the_fallback_counts_the_same_thing() -> None:
     # It does not contain the slice that runs now, and threads that have ended.
     assert 0 < scheduled_s(os.getpid()) <= cpu_s(os.getpid())
+
+
+def test_children_are_found_until_their_parent_has_waited_for_them() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in children_of(os.getpid())
+        child.communicate(b"\n")
+    assert child.pid not in children_of(os.getpid())
 
 
 def test_resident_memory_grows_by_what_is_touched() -> None:

@@ -12,4 +12,6 @@ def test_soft_state_keeps_its_promises_and_forgets_the_dead() -> None:
     assert 40 < found.orphan_s < 68
     assert found.bye_orphan_s < 1
     assert found.all_fresh_s < 10
+    assert found.all_live_s is not None
+    assert 2 < found.all_live_s < 10
     assert found.wasted > 0

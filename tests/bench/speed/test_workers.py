@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from bench.measure.options import Measuring
@@ -22,10 +18,3 @@ def test_one_worker_and_two_do_the_same_load() -> None:
         assert one.medians["share"] == 1
         assert 0.5 <= two.medians["share"] <= 1
         assert two.ratio is not None
-
-
-def test_children_are_found_until_their_parent_has_waited_for_them() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        assert child.pid in workers.children_of(os.getpid())
-        child.communicate(b"\n")
-    assert child.pid not in workers.children_of(os.getpid())
