@@ -67,17 +67,33 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table. With `plot`, a curve for each column of numbers, over the first; `log`: both axes are logarithmic."""
+    """A table."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    plot: bool = False
-    log: bool = False
 
     def cells(self) -> list[list[str]]:
         """Return head and rows as text."""
         return [list(self.head), *([text_of(cell) for cell in row] for row in self.rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of `--plots`: curves of points by their names; `log`: both axes are logarithmic.
+
+    Curves whose name has *model* in it are drawn as dashed lines, the others as points with a line.
+    """
+
+    title: str
+    x: str
+    y: str
+    log: bool = False
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def add(self, curve: str, x: float, y: float) -> None:
+        """Add a point to a curve."""
+        self.curves.setdefault(curve, []).append((x, y))
 
 
 @dataclass(slots=True)
@@ -90,6 +106,7 @@ class Part:
     seed: int
     compared: list[Compared] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """Promises and bounds that did not hold."""
     notes: list[str] = field(default_factory=list)
@@ -99,11 +116,16 @@ class Part:
     command: str = ""
     """How to repeat it; "": by ``python -m bench models --only NAME``."""
 
-    def table(self, title: str, head: Sequence[str], *, plot: bool = False, log: bool = False) -> list[list[Cell]]:
+    def table(self, title: str, head: Sequence[str]) -> list[list[Cell]]:
         """Add a table, and return its rows, to be filled."""
         rows: list[list[Cell]] = []
-        self.grids.append(Grid(title, head, rows, plot, log))
+        self.grids.append(Grid(title, head, rows))
         return rows
+
+    def figure(self, title: str, x: str, y: str, *, log: bool = False) -> Figure:
+        """Add a figure, and return it, to be filled."""
+        self.figures.append(Figure(title, x, y, log))
+        return self.figures[-1]
 
     def compare(
         self, what: str, measured: Estimate | float, model: float, within: float = WITHIN, reason: str = ""

@@ -34,11 +34,14 @@ def f_i(seed: int, *, quick: bool) -> Part:
     )
     head = ["clients, model", "present", "leases", "model", "orphan s", "model", "renewals/s", "operations"]
     rows = part.table("steady", head)
+    many = part.figure("leases over clients", "clients", "leases", log=True)
     for sessions in SIZES[quick]:
         found = run(replace(STEADY, sessions=sessions), seed)
         held, present, orphan = _steady(found)
         model = leases(sessions)
         part.compare(f"leases, {sessions:,} clients", held, model)
+        many.add("leases", sessions, held.value)
+        many.add("leases, model", sessions, model)
         part.compare(f"orphan s, {sessions:,} clients", orphan, ORPHAN_S)
         rows.append([
             sessions, present.value, held.value, model, orphan.value, ORPHAN_S,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from bench.models.measured.announce import announce
 from bench.models.measured.copies import Followed, Following, follow
 from bench.models.measured.signalling import measure
-from bench.models.part import Cell, Part
+from bench.models.part import Cell, Figure, Part
 from bench.models.theory import announce as announcing, copies, lease_term
 from bench.models.theory.announce import Announcing
 from bench.models.theory.signalling import Signalling, transmissions
@@ -42,6 +42,7 @@ def f_c(seed: int, *, quick: bool) -> Part:
     )
     head = ["B s", "poll cost", "λ low", "lease cost", "λ high", "lease cost", "crossover", "model λ*"]
     rows = part.table("exchanges a second of one client", head)
+    cost = part.figure("cost of lease and poll", "changes a second", "exchanges a second", log=True)
     for stale_s in STALE_S[quick]:
         model = lease_term.crossover_per_s(stale_s, RENEW_S)
         polling = follow(replace(COSTS[quick], renew_s=None, poll_s=stale_s), seed)
@@ -53,9 +54,15 @@ def f_c(seed: int, *, quick: bool) -> Part:
         part.compare(f"cost of polling, B = {stale_s:g} s", poll_cost, lease_term.poll_cost_per_s(stale_s))
         part.compare(f"cost of a lease, λ = {fast:.3g}/s", high, lease_term.lease_cost_per_s(RENEW_S, fast), 0.1)
         rows.append([stale_s, poll_cost, slow, low, fast, high, crossover, model])
+        for rate, lease_cost in ((slow, low), (fast, high)):
+            cost.add(f"poll, B = {stale_s:g} s", rate, poll_cost)
+            cost.add("lease", rate, lease_cost)
+            cost.add("lease, model", rate, lease_term.lease_cost_per_s(RENEW_S, rate))
+    for curve in cost.curves.values():
+        curve.sort()
     head = ["term s", "load, of term 0, model", "messages, alone, model", "messages, 10 share, model"]
     title = "the published model alone, nothing is measured: 100 clients that read 0.86 and write 0.04 times a second"
-    part.table(title, head, plot=True).extend(
+    part.table(title, head).extend(
         [term, lease_term.relative_load(0.86, term), lease_term.consistency_load(100, 0.86, 0.04, 1, term),
          lease_term.consistency_load(100, 0.86, 0.04, 10, term)]
         for term in (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
@@ -102,7 +109,12 @@ def f_d(seed: int, *, quick: bool) -> Part:
     base = Following(change_per_s=CHANGE_PER_S, lasts_s=LASTS_S[quick])
     rows = part.table("the frontier, to be read as I over M", ["M per s", "I measured", "I model", "longest old s", ""])
 
+    frontier = part.figure("part of time in which a copy is old, over messages", "messages a second", "I", log=True)
+
     def add(name: str, found: Followed, model: float, messages: float | None = None) -> None:
+        curve = "poll" if name.startswith("poll") else "soft" if messages is not None else name
+        frontier.add(curve, found.messages_per_s, found.inconsistency.value)
+        frontier.add(f"{curve}, model", found.messages_per_s, model)
         part.compare(f"I, {name}", found.inconsistency, model)
         if messages is not None:
             part.compare(f"M, {name}", found.messages_per_s, messages, 0.1)
@@ -122,7 +134,7 @@ def f_d(seed: int, *, quick: bool) -> Part:
     add("the same, lost pushes overlooked", found, copies.unrepaired(CHANGE_PER_S, DELAY_S, LOSS))
     found = follow(replace(base, loss=LOSS, beats=True, lasts_s=base.lasts_s / 2), seed)
     add("soft, with a beat each second", found, copies.repaired(CHANGE_PER_S, DELAY_S, LOSS, 1.0))
-    rows.append(_hard(part, seed, quick=quick))
+    rows.append(_hard(part, frontier, seed, quick=quick))
     part.notes.append(HARD_NOTE)
     return part
 
@@ -139,11 +151,12 @@ HARD_DELAY_S = 0.03
 """The delay for which the retransmission of T1 is tuned; nearly all of the row's I."""
 
 
-def _hard(part: Part, seed: int, *, quick: bool) -> list[Cell]:
+def _hard(part: Part, frontier: Figure, seed: int, *, quick: bool) -> list[Cell]:
     given = Signalling(loss=LOSS, delay_s=HARD_DELAY_S, update_per_s=CHANGE_PER_S, lifetime_s=LASTS_S[quick] * 10)
     measured = measure("HS", given, 40, seed)
     model = transmissions(given) * (2 - LOSS) * CHANGE_PER_S
     part.compare("M, hard state", measured.messages_per_s, model)
+    frontier.add("hard state", measured.messages_per_s.value, measured.missing.value)
     name = (
         f"hard state: acknowledged, sent again after {given.retransmit_s * 1e3:g} ms, delay {HARD_DELAY_S * 1e3:g} ms"
     )

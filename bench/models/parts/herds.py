@@ -51,9 +51,8 @@ def f_a(seed: int, *, quick: bool) -> Part:
         seed,
     )
     head = ["clients", "w s", "N/μ s", "last s", *(f"live at {each:g} w" for each in PARTS_OF_SPREAD)]
-    rows = part.table(
-        "return after a crash", [*head, "N/w per s", "greatest", "fullest second", "dials each"], plot=True
-    )
+    rows = part.table("return after a crash", [*head, "N/w per s", "greatest", "fullest second", "dials each"])
+    curve = part.figure("part that is live after a crash", "time in spreads", "part")
     for clients in SIZES[quick]:
         report = herd(Plan(clients=clients, down_s=0.0, handshake_s=HANDSHAKE_S, seed=seed))
         spread_s = report.spread_s
@@ -63,6 +62,8 @@ def f_a(seed: int, *, quick: bool) -> Part:
             clients, spread_s, least_s(clients, 1 / HANDSHAKE_S), report.last_s, *(share.value for share in shares),
             even, fullest_per_s(report), report.peak_per_s, report.attempts / clients,
         ])  # fmt: skip
+        for step in range(21):
+            curve.add(f"{clients:,} clients", step / 20, live_share(report, step / 20 * spread_s).value)
         part.compare(f"half of the spread, {clients:,} clients", shares[2], spread_share(spread_s / 2, spread_s), 0.1)
         if clients >= PEAKED_MIN:
             part.compare(f"all live, in spreads, {clients:,} clients", report.last_s / spread_s, 1.0)
@@ -70,6 +71,8 @@ def f_a(seed: int, *, quick: bool) -> Part:
             part.bound(f"rate over that of an even spread, {clients:,} clients", fullest_per_s(report) / even, most)
             most = fullest_share(math.ceil(spread_s), even)
             part.bound(f"fullest second over an even one, {clients:,} clients", report.peak_per_s / even, most)
+    for at in (0.0, 1.0):
+        curve.add("model", at, spread_share(at, 1.0))
     _silent(part, seed, quick=quick)
     return part
 
@@ -82,11 +85,15 @@ def _silent(part: Part, seed: int, *, quick: bool) -> None:
     title = (
         f"part of {clients:,} clients that is live, from when a node is back that was silent for {SILENT_DOWN_S:g} s"
     )
-    rows = part.table(title, ["s", "measured", "model", "model, if all were in backoff"], plot=True)
+    rows = part.table(title, ["s", "measured", "model", "model, if all were in backoff"])
+    curve = part.figure("part that is live after a silent outage", "s since the node is back", "part")
     for at_s in (2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0):
         share = live_share(report, plan.down_s + at_s)
         model = silent_back_share(at_s, plan.cap_s, plan.timeout_s, RECOVER_BASE_MS / 1000)
-        rows.append([at_s, share.value, model, residual_share(at_s, plan.cap_s)])
+        backoff = residual_share(at_s, plan.cap_s)
+        rows.append([at_s, share.value, model, backoff])
+        for name, value in (("measured", share.value), ("model", model), ("model, if all were in backoff", backoff)):
+            curve.add(name, at_s, value)
         if at_s in (5.0, 10.0, 20.0):
             part.compare(f"live {at_s:g} s after a silent outage", share, model, 0.1)
     most = max(Counter(int(at_s) for at_s in report.back_s).values())
@@ -150,20 +157,28 @@ def f_b(seed: int, *, quick: bool) -> Part:
         seed,
     )
     rows = part.table("measured frontier, N/μ in seconds", ["q s", "c s", "2q + b", "measured"])
+    found = part.figure("frontier of herds that never end", "2q + b in s", "N/μ in s")
     for timeout_s, cap_s in TIMES[quick]:
         model_s = frontier_s(timeout_s, mean_backoff_s(cap_s))
         found_s = frontier(seed, timeout_s, cap_s, quick=quick)
         what = f"frontier, q = {timeout_s:g} s, c = {cap_s:g} s"
         part.compare(what, found_s, model_s, FRONTIER_WITHIN, FRONTIER_REASON)
         rows.append([f"{timeout_s:g}", f"{cap_s:g}", model_s, found_s])
+        found.add("measured", model_s, found_s)
+        found.add("model", model_s, model_s)
+    for points in found.curves.values():
+        points.sort()
     timeout_s, cap_s = 5.0, 30.0
     title = f"all back after s, q = {timeout_s:g} s, c = {cap_s:g} s"
     cells = part.table(title, ["N/μ s", *(guards.name for guards in GUARDS)])
+    ends = part.figure("return of a herd, as far as it ends, by its guards", "N/μ in s", "all back after s")
     for load_s in LOADS[quick]:
         row: list[Cell] = [load_s]
         for guards in GUARDS:
             last_s = returned_s(seed, load_s, timeout_s, cap_s, guards, FEW[quick])
             row.append(last_s)
+            if math.isfinite(last_s):
+                ends.add(guards.name, load_s, last_s)
             if guards.spread and guards.shed:
                 part.bound(f"return with both guards at N/μ = {load_s:g} s", last_s, PATIENCE_S, "s")
         cells.append(row)

@@ -82,6 +82,7 @@ def _away(part: Part, seed: int, *, quick: bool) -> list[float]:
     """Compare under other parameters; return the chain's I over that measured."""
     head = ["", "variant", "I chain", "I constant", "I measured", "M constant", "M measured"]
     rows = part.table("the same under other parameters, one changed at a time", head)
+    losses = part.figure("inconsistency over loss", "loss", "I", log=True)
     offs: list[float] = []
     for what, given in AWAY[:2] if quick else AWAY:
         for variant in VARIANTS:
@@ -90,6 +91,9 @@ def _away(part: Part, seed: int, *, quick: bool) -> list[float]:
             model = _compare(part, variant, what, given, measured, LOOSER[quick])
             paper = chain(variant, given)
             offs.append(paper.inconsistency / measured.inconsistency.value)
+            if given.loss != DEFAULT.loss:
+                losses.add(variant, given.loss, measured.inconsistency.value)
+                losses.add(f"{variant}, model", given.loss, model.inconsistency)
             rows.append([
                 what, variant, paper.inconsistency, model.inconsistency, measured.inconsistency.value,
                 model.messages_per_s, measured.messages_per_s.value,
@@ -140,11 +144,15 @@ def f_g(seed: int, *, quick: bool) -> Part:
     )
     variants: tuple[Variant, ...] = ("SS", "SS+RTR", "HS")
     rows = part.table("I and M", ["", *(f"I {each}" for each in variants), *(f"M {each}" for each in variants)])
+    losses = part.figure("inconsistency with timers set for a loss of 0.02", "loss", "I", log=True)
     found: dict[tuple[str, str], Measured] = {}
     for what, given in UNKNOWN[:4] if quick else UNKNOWN:
         for variant in variants:
             found[what, variant] = measure(variant, given, SESSIONS_UNKNOWN[quick], seed, Tuning(TRIES))
         rows.append([what, *(found[what, variant].inconsistency.value for variant in variants)])
+        for variant in variants:
+            if given.delay_s == DEFAULT.delay_s:
+                losses.add(variant, given.loss, found[what, variant].inconsistency.value)
         rows[-1] += [found[what, variant].messages_per_s.value for variant in variants]
     known, worst = UNKNOWN[0][0], UNKNOWN[3][0]
     growth = {v: found[worst, v].inconsistency.value / found[known, v].inconsistency.value for v in variants}
