@@ -35,8 +35,8 @@ WORDS = re.compile(
 )
 NOUN_CLAUSE = re.compile(r"(What|Who|Whoever|Whatever|Whom|Whose)\b[^?]*$")
 
-CANDIDATE = re.compile(rf"{WORDS.pattern}|[#\"']\s*(What|Who)", re.IGNORECASE)
-"""Found in every source with a finding, and in few others: to tokenize all took 7 s, these 1."""
+CANDIDATE = re.compile(rf"(?i:{WORDS.pattern})|[#\"']\s*(What|Who)")
+"""Found in every source with a finding, and in few others: 19 of 1,415. To tokenize all took 7 s."""
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
