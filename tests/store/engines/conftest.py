@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,6 @@ from tests.store.engines.postgres_rig import DATABASE, PostgresBackend, Postgres
 from tests.store.engines.redis_rig import RedisRig
 from tests.store.engines.rig import Rig, folder_for
 from tests.store.engines.sqlite_rig import SqliteRig
-
-MEMORY = Path("/dev/shm")
-MEMORY_BYTES_MIN = 1024**3
 
 
 def _etcd(folder: Path) -> EtcdRig:
@@ -43,16 +38,9 @@ def _engine_of(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresRig]:
-    """One server for all tests, since to make one takes seconds.
-
-    In memory, if there is room: a backup put back is a thousand files, and PostgreSQL syncs each of them at its start.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES_MIN:
-            patch.setattr(tempfile, "tempdir", str(MEMORY))
-        with PostgresRig.running() as rig:
-            patch.undo()
-            yield rig
+    """One server for all tests, since to make one takes seconds."""
+    with PostgresRig.running() as rig:
+        yield rig
 
 
 @pytest.fixture(scope="module")
