@@ -173,7 +173,7 @@ export class Shell {
   _connect(conn, url) {
     const socket = new this._WebSocket(`${url}/v1/ws`, [PROTOCOL]);
     socket.binaryType = "arraybuffer";
-    const connection = { socket, url, opened: false };
+    const connection = { socket, url, opened: false, failed: false };
     this._connections.set(conn, connection);
     const present = () => this._connections.get(conn) === connection;
     socket.onopen = () => {
@@ -195,9 +195,14 @@ export class Shell {
     socket.onclose = (/** @type {any} */ { code, reason }) => {
       if (!present()) return;
       if (connection.opened) this._lose(conn, code === 1005 || code === 1006 ? null : code, reason);
-      else void this._failed(conn, url);
+      else fail();
     };
-    socket.onerror = () => {}; // onclose follows
+    const fail = () => {
+      if (!connection.failed) void this._failed(conn, url);
+      connection.failed = true;
+    };
+    // Node.js 20 and 22 close no socket that did not open (undici before 7); elsewhere onclose follows.
+    socket.onerror = () => present() && !connection.opened && fail();
   }
 
   /**
