@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bench.load.process import LoadFailed, LoadProcess
 from bench.measure.servers import folder
 from bench.peers.clients.candidates import Candidate
-from bench.peers.clients.driver import Driver
+from bench.peers.clients.driver import Driver, portions
 from bench.peers.clients.figures import Failure, figures_of, known, story
 from bench.peers.clients.publisher import Publisher, Ticker
 from bench.peers.clients.records import Noted
@@ -21,6 +21,9 @@ CALM_S = 1.5
 DOWN_S = 2.0
 """Time from the kill until the server is started again."""
 OPENING_S_MAX = 30.0
+PINGS_S = 25.0
+"""The time between two pings of Centrifugo, and of Socket.IO."""
+SPREAD_STEPS = 10
 QUIET_S = 2.0
 """Time for which all goes on once everybody has heard a new tick."""
 NEWCOMER_S_MAX = 3.0
@@ -69,11 +72,12 @@ def kill(candidate: Candidate, clients: int, patience_s: float) -> Outcome:
     return Outcome(figures, story(applications, began_at))
 
 
-def partition(candidate: Candidate, clients: int, seconds: float, patience_s: float) -> Outcome:
+def partition(candidate: Candidate, clients: int, seconds: float, patience_s: float, spread_s: float = 0.0) -> Outcome:
     """Lose all packets between clients and their server for some seconds, and return what became of the clients.
 
     The publisher is on the server's side: ``still`` is published once, as soon as packets are lost, ``ticking`` every
-    200 ms. Raises `LoadFailed` and `ServerFailed`.
+    200 ms. Clients are opened over `spread_s`, so that pings of each are due at another time. Raises `LoadFailed` and
+    `ServerFailed`.
     """
     with folder() as home:
         port = free_port()
@@ -81,7 +85,7 @@ def partition(candidate: Candidate, clients: int, seconds: float, patience_s: fl
         with (
             candidate.system.running(port, home),
             LoadProcess("bench.peers.clients.relay", "--to", str(port)) as relay,
-            _calm(candidate, publisher, relay.ask("port")["port"], clients) as driver,
+            _calm(candidate, publisher, relay.ask("port")["port"], clients, spread_s) as driver,
         ):
             with Ticker(publisher):
                 time.sleep(CALM_S)
@@ -102,13 +106,19 @@ def partition(candidate: Candidate, clients: int, seconds: float, patience_s: fl
 
 
 @contextmanager
-def _calm(candidate: Candidate, publisher: Publisher, port: int, clients: int) -> Iterator[Driver]:
+def _calm(
+    candidate: Candidate, publisher: Publisher, port: int, clients: int, spread_s: float = 0.0
+) -> Iterator[Driver]:
     """Publish to all topics, and open clients that hold all of it."""
     publisher.prepare()
     for topic in ("kept", "still"):
         publisher.publish(topic)
     ticks_from = publisher.publish("ticking")
-    with Driver(candidate.name, candidate.command(port, clients)) as driver:
+    first, *others = portions(clients, SPREAD_STEPS if spread_s else 1)
+    with Driver(candidate.name, candidate.command(port, first)) as driver:
+        for portion in others:
+            time.sleep(spread_s / SPREAD_STEPS)
+            driver.ask("open", clients=portion)
         holding = driver.until("ticking", ticks_from, OPENING_S_MAX)
         if holding < clients:
             raise LoadFailed(f"{candidate.name}: {clients - holding} clients hear nothing after {OPENING_S_MAX:g} s")

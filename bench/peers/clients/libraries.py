@@ -10,7 +10,7 @@ from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, run_rounds
 from bench.measure.servers import folder
 from bench.peers.clients.candidates import Candidate, candidates
-from bench.peers.clients.failures import DOWN_S, Outcome, kill, partition
+from bench.peers.clients.failures import DOWN_S, PINGS_S, Outcome, kill, partition
 from bench.peers.systems import Places
 from softstate.web import bundle
 
@@ -70,7 +70,8 @@ def add_tables(report: Report, found: dict[str, Candidate], measuring: Measuring
 
 
 def _lost(clients: int, seconds: float, candidate: Candidate) -> Outcome:
-    return partition(candidate, clients, seconds, PATIENCE_S)
+    # A shorter one ends before any ping is missed.
+    return partition(candidate, clients, seconds, PATIENCE_S, PINGS_S if seconds >= PINGS_S else 0.0)
 
 
 def _table(

@@ -29,7 +29,7 @@ def test_after_a_kill_all_know_everything_and_no_age_was_too_low(ours: Candidate
 
 
 def test_lost_packets_make_no_age_too_low(ours: Candidate) -> None:
-    outcome = failures.partition(ours, 3, 0.5, 30.0)
+    outcome = failures.partition(ours, 3, 0.5, 30.0, spread_s=0.1)
     assert outcome.figures["still_share"] == 1.0
     assert outcome.figures["stated_s"] > 0.5
     assert outcome.figures["unwarned_s"] == 0.0
