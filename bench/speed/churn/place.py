@@ -16,9 +16,8 @@ from typing import Any
 from bench.load.durations import Durations
 from bench.load.process import LoadProcess
 from bench.measure.checkouts import THIS, Checkout
-from bench.measure.cost import cpu_s, resident_bytes
+from bench.measure.cost import children_of, cpu_s, resident_bytes
 from bench.measure.servers import Server, ServerFailed, softstate_server
-from bench.speed.workers import children_of
 from softstate.errors import ConfigError
 from softstate.lease.weight import NAME_BYTES, SESSION_BYTES
 from softstate.server.config import ServerConfig
