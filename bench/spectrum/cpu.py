@@ -1,4 +1,4 @@
-"""What a delivery and a renewal cost a node in CPU, by the placement of its sessions: whole nodes, and real engines.
+"""CPU that a delivery and a renewal cost a node, by the placement of its sessions: whole nodes, and real engines.
 
 Each placement is a process of its own, `softstate serve` with another lease table (`bench.load.servers.placed_node`),
 and topics in memory; an engine's CPU is counted with that of its node. All are up at once and take turns. The node
