@@ -150,7 +150,8 @@ def softstate(name: str, places: Places) -> System:
         return [Process("softstate", THIS.softstate(*words), port, THIS.folder, "softstate listens")]
 
     durable = "kill -9 and a power cut: SQLite, synchronous FULL"
-    return System(name, __version__, durable, "defaults; CBOR over WebSocket", "softstate", processes)
+    version = f"{__version__}, commit {THIS.commit()}"
+    return System(name, version, durable, "defaults; CBOR over WebSocket", "softstate", processes)
 
 
 # Centrifugo and Redis -------------------------------------------------------------------------------------------------
