@@ -81,6 +81,8 @@ CPU_NOTE = (
     f"CPU: {cpu.SUBSCRIBERS} sessions get each change, {cpu.NAMES} names a session. With polls, a delivery is a poll"
     " that gets a value, a renewal one that has nothing to learn, both over HTTP. Ratios are medians of ratios within"
     " one round. The node writes to its store one operation after the other: one that joins those of a turn pays less."
+    f" For a durable queue that is two commits a change, for all {cpu.SUBSCRIBERS} at once, which is the least that it"
+    " can cost; and it renews nothing, so that its minute has no renewals."
     " A minute has the deliveries, renewals, polls and beats of a client of the workload; the publishes are not in it."
     " Goodbyes are on neither path, so that soft state without them costs the same"
 )

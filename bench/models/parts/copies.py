@@ -50,7 +50,11 @@ def f_c(seed: int, *, quick: bool) -> Part:
         slow, fast = (max(model, 0.02) * factor for factor in (0.5, 1.5))
         low, high = (_lease_cost(replace(COSTS[quick], change_per_s=rate), seed) for rate in (slow, fast))
         crossover = max(slow + (poll_cost - low) * (fast - slow) / (high - low), 0.0)
-        part.compare(f"crossover at B = {stale_s:g} s, per s", crossover, model, 0.1, NO_CROSSOVER if not model else "")
+        what = f"crossover at B = {stale_s:g} s"
+        if model:
+            part.compare(f"{what}, per s", crossover, model, 0.1)
+        else:
+            part.bound(f"{what}, where the model has none", crossover, NO_CROSSOVER_PER_S, "per s")
         part.compare(f"cost of polling, B = {stale_s:g} s", poll_cost, lease_term.poll_cost_per_s(stale_s))
         part.compare(f"cost of a lease, λ = {fast:.3g}/s", high, lease_term.lease_cost_per_s(RENEW_S, fast), 0.1)
         rows.append([stale_s, poll_cost, slow, low, fast, high, crossover, model])
@@ -71,7 +75,8 @@ def f_c(seed: int, *, quick: bool) -> Part:
     return part
 
 
-NO_CROSSOVER = "the model says that there is none; the measured costs of both differ by so little that chance decides"
+NO_CROSSOVER_PER_S = 0.005
+"""Rate of changes below which there is no crossover: both costs are the same without changes, but for chance."""
 LEASE_NOTE = (
     "a file cache's lease pays for reads, which softstate has none of: a copy is pushed. Its lease costs more"
     " than polling if topics change more often than one would poll, and it is fresh at once then, where a poll is"

@@ -36,7 +36,10 @@ def t4(seed: int, *, quick: bool) -> Part:
             part.bound(f"acknowledged publishes lost, {point}, {how}", lost, 0)
             row += [sum(run.passed for run in runs), sum(run.acknowledged for run in runs), lost]
         rows.append(row)
-    part.notes.append("a point with fewer crashes is passed more rarely than the world lasts")
+    part.notes.append(
+        "a point with fewer crashes is passed more rarely than the world lasts; one with none is not passed there, and"
+        " says nothing"
+    )
     return part
 
 
