@@ -23,6 +23,8 @@ from softstate.lease.table import GRACE
 from softstate.lease.timer_wheel import TICK_S
 from softstate.server.websocket.silence import IDLE_LEASES
 
+GONE = 1.02
+"""Leases over their model from which on those that left count as gone."""
 CERTAIN = 1e-6
 """Least variance of what a model says of one client, so that what is certain by it can be compared."""
 
@@ -226,14 +228,15 @@ def mass_departure(terms: Terms) -> Figures:
     # The leases of those that vanished before go on to end, and few follow them.
     expired = terms.arrivals_per_s(sessions) * VANISHING * terms.departure * last.at_s
     model = before - gone.counts["left"] - expired
+    times = [sample.at_s for sample in gone.samples if sample.sessions <= model * GONE]
     return {
         **common(gone),
+        **({"gone_s": times[0]} if times else {}),
         "leases_before": before,
         "left": gone.counts["left"],
         "leases": last.sessions,
         "leases_model": model,
         "leases_off": last.sessions / model,
-        "gone_s": next((sample.at_s for sample in gone.samples if sample.sessions <= model * 1.02), math.inf),
         "leave_s": gone.cpu_s / gone.counts["left"],
         "calm_p99_s": calm.stale.quantile(0.99),
         "resident_before": calm.samples[-1].resident,
