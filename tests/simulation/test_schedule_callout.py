@@ -33,7 +33,7 @@ def unnoticed(*clients: SimClient) -> bool:
     return all((client.mode, count_of(client, "connects"), repaired(client)) == ("live", 1, 0) for client in clients)
 
 
-@pytest.mark.parametrize("minutes", [15, 60])
+@pytest.mark.parametrize("minutes", [5, 15, 60])
 def test_a6_each_client_costs_a_question_a_minute(minutes: int) -> None:
     async def scenario(world: World) -> None:
         clients = await start(world)

@@ -21,7 +21,7 @@ BOUNDS = Bounds(service_s=75.0)
 """With time for a fetch whose backoff has grown, a minute at most."""
 
 
-@pytest.mark.parametrize("for_s", [900.0, 3_600.0])
+@pytest.mark.parametrize("for_s", [360.0, 900.0, 3_600.0])
 def test_a0_tokens_are_replaced_in_place_and_nothing_is_noticed(for_s: float) -> None:
     """S17: no repair, no reconnect, no poll of a client that is pushed to."""
 
