@@ -19,9 +19,7 @@ from typing import Protocol
 from bench.load.course import CLOCK
 from bench.load.frames import take_frames, upgrade
 from bench.measure.publishing import Publishing
-
-CHANNEL = "state"
-"""The namespace of channels, and the bucket."""
+from bench.peers.systems import NAMESPACE
 
 CONSUMERS_MAX = 100_000
 """Watchers of the bucket. nats-server lets a stream have 1,000 by default from 2.15 on."""
@@ -114,7 +112,7 @@ class Centrifugo:
         elif "error" in reply:
             raise ValueError(str(reply["error"]))
         elif "connect" in reply:
-            asked = {"channel": f"{CHANNEL}:{CLOCK}", "recover": True}
+            asked = {"channel": f"{NAMESPACE}:{CLOCK}", "recover": True}
             heard.send += _text({"id": 2, "subscribe": asked})
         elif "subscribe" in reply:
             heard.live, talk.stage = True, 2
@@ -137,25 +135,25 @@ class NatsKv:
         """Return the greeting, and the request for a consumer, in one write."""
         inbox = _inbox()
         config = {
-            "deliver_policy": "last_per_subject", "filter_subject": f"$KV.{CHANNEL}.{CLOCK}", "ack_policy": "none",
+            "deliver_policy": "last_per_subject", "filter_subject": f"$KV.{NAMESPACE}.{CLOCK}", "ack_policy": "none",
             "deliver_subject": f"{inbox}.d", "max_deliver": 1, "inactive_threshold": 300_000_000_000,
             "mem_storage": True, "num_replicas": 1,
         }  # fmt: skip
-        asked = json.dumps({"stream_name": f"KV_{CHANNEL}", "config": config}).encode()
+        asked = json.dumps({"stream_name": f"KV_{NAMESPACE}", "config": config}).encode()
         return (
             _greeting()
             + f"SUB {inbox}.d 1\r\n".encode()
-            + _asked(f"$JS.API.CONSUMER.CREATE.KV_{CHANNEL}", asked, inbox)
+            + _asked(f"$JS.API.CONSUMER.CREATE.KV_{NAMESPACE}", asked, inbox)
         )
 
     def prepare(self) -> bytes:
         """Return the request for the bucket's stream."""
         config = {
-            "name": f"KV_{CHANNEL}", "subjects": [f"$KV.{CHANNEL}.>"], "max_msgs_per_subject": 1, "storage": "file",
+            "name": f"KV_{NAMESPACE}", "subjects": [f"$KV.{NAMESPACE}.>"], "max_msgs_per_subject": 1, "storage": "file",
             "discard": "new", "allow_rollup_hdrs": True, "deny_delete": True, "num_replicas": 1,
             "max_consumers": CONSUMERS_MAX,
         }  # fmt: skip
-        return _greeting() + _asked(f"$JS.API.STREAM.CREATE.KV_{CHANNEL}", json.dumps(config).encode(), _inbox())
+        return _greeting() + _asked(f"$JS.API.STREAM.CREATE.KV_{NAMESPACE}", json.dumps(config).encode(), _inbox())
 
     def wait_s(self, failures: int, random: Random) -> float:
         """Return 2 s and a draw from U(0, 0.1 s)."""
@@ -211,13 +209,13 @@ def _asked(subject: str, body: bytes, inbox: str) -> bytes:
 
 
 def _publish_over_http(topic: str, value: int) -> bytes:
-    body = json.dumps({"channel": f"{CHANNEL}:{topic}", "data": value}).encode()
+    body = json.dumps({"channel": f"{NAMESPACE}:{topic}", "data": value}).encode()
     head = "POST /api/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def _publish_to_stream(topic: str, value: int) -> bytes:
-    return _greeting() + _asked(f"$KV.{CHANNEL}.{topic}", str(value).encode(), _inbox())
+    return _greeting() + _asked(f"$KV.{NAMESPACE}.{topic}", str(value).encode(), _inbox())
 
 
 PROTOCOLS: dict[str, type[PeerProtocol]] = {"centrifugo": Centrifugo, "nats": NatsKv}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +29,9 @@ from bench.measure.options import Measuring
 from bench.measure.report import Column, Report
 from bench.measure.rounds import Figures, Rounds, run_rounds
 from bench.measure.servers import NotInstalled, Server, ServerFailed, find, folder, running
+from bench.peers.systems import MAKERS, Places
 from bench.speed.recovery.crash import Herd
-from bench.speed.recovery.peers import ADVICE, centrifugo
+from bench.speed.recovery.peers import command_of
 from softstate.cli.processes.child import free_port
 from softstate.web import bundle
 
@@ -117,14 +117,13 @@ def ours(made: Path) -> System:
 
 def theirs(npm: Path | None, peers: Path | None) -> System:
     """Return Centrifugo with centrifuge-js. Raises `NotInstalled`."""
-    found = shutil.which("centrifugo", path=None if peers is None else str(peers))
-    program = found or find("centrifugo", f"{ADVICE['centrifugo']}; then --peers FOLDER")
+    command = command_of(MAKERS["Centrifugo"]("Centrifugo", Places(peers)))
     module = _dist(npm).parent / "build" / "index.mjs"
     if not module.is_file():
         raise NotInstalled(f"centrifuge of npm is not in {npm or 'a folder that was named'} ({NPM_ADVICE})")
 
     def start(port: int, home: Path) -> AbstractContextManager[Server]:
-        return running(THEIRS, centrifugo(program, port, home, Herd(1)), port, home)
+        return running(THEIRS, command(port, home, Herd(1)), port, home)
 
     return System("centrifugo", module, start, _publish_theirs)
 
