@@ -148,44 +148,44 @@ def simulate_command(
 
 
 @app.command(name="fanout")
-def fanout_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def fanout_command(measuring: Measuring = Measuring()) -> int:
     """Measure the cost of a delivery, one publisher to many subscribers, beside other servers and a loop in C."""
     return measuring.show(fanout(measuring))
 
 
 @app.command(name="stalled")
-def stalled_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def stalled_command(measuring: Measuring = Measuring()) -> int:
     """Measure the effect of one stalled and one slow reader on a thousand others."""
     return measuring.show(stalled(measuring))
 
 
 @app.command(name="latency")
-def latency_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def latency_command(measuring: Measuring = Measuring()) -> int:
     """Measure the time from a publish to its subscribers at 10 %, 50 % and 90 % of the ceiling."""
     return measuring.show(latency(measuring))
 
 
 @app.command(name="turns")
-def turns_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def turns_command(measuring: Measuring = Measuring()) -> int:
     """Measure the longest turns that the worst messages cause, and an innocent's delays beside them."""
     return measuring.show(turns(measuring))
 
 
 @app.command(name="sessions")
-def sessions_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def sessions_command(measuring: Measuring = Measuring()) -> int:
     """Measure the cost of holding, opening and renewing sessions, beside bare trio-websocket."""
     return measuring.show(sessions(measuring))
 
 
 @app.command(name="streams")
-def streams_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def streams_command(measuring: Measuring = Measuring()) -> int:
     """Measure streams of events and polls that are held, beside WebSockets and plain polls."""
     return measuring.show(streams(measuring))
 
 
 @app.command(name="churn")
 def churn_command(
-    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    measuring: Measuring = Measuring(),
     *,
     sessions: Annotated[tuple[int, ...], Parameter(negative=(), validator=Number(gte=1))] = (),
     only: Annotated[tuple[str, ...], Parameter(negative=())] = (),
@@ -200,14 +200,14 @@ def churn_command(
 
 
 @app.command(name="overload")
-def overload_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def overload_command(measuring: Measuring = Measuring()) -> int:
     """Measure goodput while more new connections come than a node can serve."""
     return measuring.show(overload(measuring))
 
 
 @app.command(name="recovery")
 def recovery_command(
-    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    measuring: Measuring = Measuring(),
     *,
     clients: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     down: Annotated[float, Parameter(converter=a_duration, metavar="DURATION")] = 0.0,
@@ -225,20 +225,20 @@ def recovery_command(
 
 
 @app.command(name="leases")
-def leases_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def leases_command(measuring: Measuring = Measuring()) -> int:
     """Measure the lease table alone, with up to a million leases, beside a bare dict."""
     return measuring.show(leases(measuring))
 
 
 @app.command(name="client")
-def client_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def client_command(measuring: Measuring = Measuring()) -> int:
     """Measure one client's first snapshot of up to a million topics, by stage of its CPU."""
     return measuring.show(client(measuring))
 
 
 @app.command(name="browser")
 def browser_command(
-    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    measuring: Measuring = Measuring(),
     *,
     npm: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     peers: Annotated[Path | None, Parameter(metavar="DIR")] = None,
@@ -252,22 +252,20 @@ def browser_command(
 
 
 @app.command(name="polls")
-def polls_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def polls_command(measuring: Measuring = Measuring()) -> int:
     """Measure conditional polls, unchanged and changed, beside a bare server of h11."""
     return measuring.show(polls(measuring))
 
 
 @app.command(name="reads")
-def reads_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def reads_command(measuring: Measuring = Measuring()) -> int:
     """Measure what a node serves of costly reads, and to others, when more is asked than it can do."""
     return measuring.show(reads(measuring))
 
 
 @app.command(name="publish")
 def publish_command(
-    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
-    *,
-    sustained: Annotated[bool, Parameter(negative=())] = False,
+    measuring: Measuring = Measuring(), *, sustained: Annotated[bool, Parameter(negative=())] = False
 ) -> int:
     """Measure durable publishes over HTTP and WebSocket, beside bare SQLite and servers that store nothing.
 
@@ -277,28 +275,26 @@ def publish_command(
 
 
 @app.command(name="lone")
-def lone_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def lone_command(measuring: Measuring = Measuring()) -> int:
     """Measure the CPU of an idle node, and of publishes that come one at a time, beside bare SQLite."""
     return measuring.show(lone(measuring))
 
 
 @app.command(name="beats")
-def beats_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def beats_command(measuring: Measuring = Measuring()) -> int:
     """Measure the ages that idle clients state, and the time until they notice a silent node."""
     return measuring.show(beats(measuring))
 
 
 @app.command(name="workers")
-def workers_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def workers_command(measuring: Measuring = Measuring()) -> int:
     """Measure the gain of a second worker on the same port and store."""
     return measuring.show(workers(measuring))
 
 
 @app.command(name="nodes")
 def nodes_command(
-    *,
-    store: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    *, store: Annotated[tuple[str, ...], Parameter(negative=())] = (), measuring: Measuring = Measuring()
 ) -> int:
     """Measure 1, 2 and 4 nodes on one store, beside the engine alone.
 
@@ -309,38 +305,38 @@ def nodes_command(
 
 
 @app.command(name="tls")
-def tls_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def tls_command(measuring: Measuring = Measuring()) -> int:
     """Measure what TLS costs: deliveries, one at a time and in bursts, and handshakes."""
     return measuring.show(tls(measuring))
 
 
 @app.command(name="auth")
-def auth_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def auth_command(measuring: Measuring = Measuring()) -> int:
     """Measure what permissions cost, and the time until a revocation is in force, beside a node without them."""
     return measuring.show(auth(measuring))
 
 
 @app.command(name="start")
-def start_command(measuring: Measuring = Measuring()) -> int:  # noqa: B008 - frozen
+def start_command(measuring: Measuring = Measuring()) -> int:
     """Measure the CPU of commands that ask a node once, beside an interpreter that imports Trio."""
     return measuring.show(start(measuring))
 
 
 @app.command(name="herd")
-def herd_command(plan: Annotated[HerdPlan, Parameter(name="*")] = HerdPlan()) -> None:  # noqa: B008 - frozen
+def herd_command(plan: Annotated[HerdPlan, Parameter(name="*")] = HerdPlan()) -> None:
     """Kill a modelled node with thousands of real client machines, in virtual time, and print their return."""
     print(herd(plan))
 
 
 @app.command(name="models")
-def models_command(plan: Annotated[ModelsPlan, Parameter(name="*")] = ModelsPlan()) -> int:  # noqa: B008 - frozen
+def models_command(plan: Annotated[ModelsPlan, Parameter(name="*")] = ModelsPlan()) -> int:
     """Measure what the models of the literature and of this project predict, in simulation, and compare."""
     return show_models(plan)
 
 
 @app.command(name="peers")
 def peers_command(
-    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    measuring: Measuring = Measuring(),
     *,
     folder: Annotated[Path | None, Parameter(name="--peers", metavar="DIR")] = None,
     npm: Annotated[Path | None, Parameter(metavar="DIR")] = None,
@@ -359,7 +355,7 @@ def peers_command(
 
 @app.command(name="libraries")
 def libraries_command(
-    measuring: Measuring = Measuring(),  # noqa: B008 - frozen
+    measuring: Measuring = Measuring(),
     *,
     only: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     npm: Annotated[Path | None, Parameter(metavar="DIR")] = None,
