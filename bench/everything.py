@@ -22,7 +22,8 @@ SIMULATED = ("models", "spectrum")
 
 MEASURED = (
     "fanout", "stalled", "latency", "lone", "beats", "sessions", "streams", "churn", "overload", "recovery", "peers",
-    "libraries", "leases", "polls", "reads", "publish", "turns", "workers", "client", "auth", "tls", "nodes",
+    "libraries", "leases", "polls", "reads", "publish", "turns", "workers", "client", "auth", "tls", "nodes", "start",
+    "browser",
 )  # fmt: skip
 """Of this machine's speed."""
 
