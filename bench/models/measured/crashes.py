@@ -61,13 +61,17 @@ def crash_at(point: str, how: str, seed: int) -> Crashed:
             await world.client(name, "t/", nodes=("n1",))
         world.nursery.start_soon(_publish, world)
         for number in range(CRASHES):
+            if point.startswith("reopen"):
+                world.faults.backup(f"copy {number}")
             await world.sleep(UP_S)
-            world.faults.crash_at("n1", point, after=1 + number, how="power" if how == "power" else "killed")
+            after = 1 if point.startswith(("read", "reopen")) else 1 + number
+            world.faults.crash_at("n1", point, after=after, how="power" if how == "power" else "killed")
             if point.startswith(("feed", "head")):
                 world.faults.commit("t/by another", number)
-            if point.startswith("reopen"):
-                world.faults.backup("now")
-                world.faults.rewind("now")
+            if point.startswith("read."):
+                await world.client(f"reader {number}", "t/", nodes=("n1",))
+            if point.startswith("reopen"):  # what was committed since is gone; the node notices, and reopens its store
+                world.faults.rewind(f"copy {number}")
             await world.sleep(UP_S)
             if not world.nodes["n1"].up:
                 passed += 1

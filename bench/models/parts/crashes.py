@@ -37,8 +37,8 @@ def t4(seed: int, *, quick: bool) -> Part:
             row += [sum(run.passed for run in runs), sum(run.acknowledged for run in runs), lost]
         rows.append(row)
     part.notes.append(
-        "a point with fewer crashes is passed more rarely than the world lasts; one with none is not passed there, and"
-        " says nothing"
+        "a point with fewer crashes is passed more rarely than the world lasts. Ahead of a reopening the store is put"
+        " back to a copy of it: what is lost by that is not counted"
     )
     return part
 

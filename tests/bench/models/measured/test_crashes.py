@@ -18,8 +18,9 @@ def test_an_acknowledged_version_that_was_never_committed_is_lost() -> None:
     assert count_lost(events) == (2, 1)
 
 
-def test_a_crash_behind_the_commit_loses_nothing() -> None:
-    found = crash_at("publish.after_commit", "power", 1)
+@pytest.mark.parametrize("point", ["publish.after_commit", "reopen.after"])
+def test_a_crash_at_a_point_of_the_store_loses_nothing(point: str) -> None:
+    found = crash_at(point, "power", 1)
     assert (found.lost, found.broken) == (0, "")
     assert found.passed > 1
     assert found.acknowledged > 100
