@@ -52,14 +52,20 @@ def _names(given: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _seen(request: Request) -> Position | None:
-    """Return the position that a stream goes on from: that of the last event is later than that of the address."""
-    for name, text in (("Last-Event-ID", request.header("last-event-id")), ("since", request.given.get("since"))):
-        if text:
-            position = Position.parse(text)
-            if position is None or not position.revision:
-                raise Invalid(f"{name} must be the id of an event of a stream, epoch.lineage.revision")
-            return position
-    return None
+    """Return the position that a stream goes on from: that of the last event is later than that of the address.
+
+    A position that is none is refused even if it is not the one that counts: an address is wrong on a reconnect, too.
+    """
+    asked = {"Last-Event-ID": request.header("last-event-id"), "since": request.given.get("since")}
+    seen = [_position(name, text) for name, text in asked.items() if text]
+    return seen[0] if seen else None
+
+
+def _position(name: str, text: str) -> Position:
+    position = Position.parse(text)
+    if position is None or not position.revision:
+        raise Invalid(f"{name} must be the id of an event of a stream, epoch.lineage.revision")
+    return position
 
 
 def stream_reply() -> Reply:

@@ -270,6 +270,17 @@ async def test_a_bad_request_is_answered_as_any(query: str, words: str, autojump
         assert words in answer.json["message"]
 
 
+@pytest.mark.parametrize(
+    ("since", "last", "wrong"), [("nonsense", "e.l.1", "since"), ("e.l.1", "nonsense", "Last-Event-ID")]
+)
+async def test_a_position_that_is_none_is_refused_beside_one(
+    since: str, last: str, wrong: str, autojump_clock: MockClock
+) -> None:
+    async with memory_node() as running:
+        answer = await running.ask("GET", f"/v1/events?topic=a&since={since}", last_event_id=last)
+        assert (answer.status, answer.json["message"].split(" must ")[0]) == (400, wrong)
+
+
 async def test_a_node_for_polls_serves_no_streams(autojump_clock: MockClock) -> None:
     async with memory_node(role="poll") as running:
         assert (await running.ask("GET", "/v1/events?topic=a")).status == 404
