@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,14 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         with running_server() as server:
             yield server
         return
-    rig = _RIGS[name](tmp_path_factory.mktemp(name))
+    folder = tmp_path_factory.mktemp(name)
+    rig = _RIGS[name](folder)
     try:
         trio.run(rig.start)
         yield rig
     finally:
         trio.run(rig.aclose)
+        shutil.rmtree(folder)  # etcd makes files of 64 MB ahead of need, in memory where temporary folders are there
 
 
 @pytest.fixture
