@@ -60,7 +60,7 @@ def test_what_freezes_to_the_same_does_the_same(conflates: bool) -> None:
     faults = replace(BOUNDS, conflates=conflates, cuts=1, rewinds=1, crashes=1, expiries=1, forgets=1)
     walk, search = Search(faults, 0), Search(replace(BOUNDS, conflates=conflates), 10_000)
     compared = [ComparingComponent.put_into(walk), ComparingComponent.put_into(search)]
-    walk.walk(seed=3, walks=220, steps_max=50)
+    walk.walk(seed=3, walks=300, steps_max=50)
     search.run()
     for clients, nodes in compared:
         assert clients.compared > 200
