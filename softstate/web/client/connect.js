@@ -10,6 +10,8 @@ const NAME_CHARS_MAX = 128;
 const DURATION_MS_MAX = 7 * 24 * 3_600_000;
 /** How long a worker may take to answer, before the machine runs elsewhere. */
 const READY_MS = 5000;
+/** How long a browser may take to grant a lock, before a page does without. */
+const LOCK_MS = 5000;
 /** The time between two beats that a client asks for. */
 const BEAT_MS = 1000;
 
@@ -140,13 +142,14 @@ async function place(client, settings, principal, { worker = "shared", workerUrl
     new module.Engine({ WebSocket, fetch }).attach(other);
     port = one;
   }
+  const held = shared ? await lock : "";
   const leave = listen(client, shared);
   client.onclose = () => {
     leave();
     forget();
     setTimeout(() => started?.terminate?.(), 1000); // what it says goodbye with is still under way
   };
-  client.attach(port, shared ? lock : "");
+  client.attach(port, held);
   if (client.mode === "closed") client.onclose();
 }
 
@@ -205,15 +208,26 @@ export function pair() {
   return ends;
 }
 
-/** Hold a lock for as long as this page lives: a worker hears of its end by getting it. */
+/**
+ * Hold a lock for as long as this page lives: a worker hears of its end by getting it. So the worker may be told the
+ * name only once the page has it: requests of two contexts arrive in any order, and a worker that is first takes the
+ * page for gone. `lock` resolves to the name, or to "" if there is no lock to be had.
+ */
 function holdLock() {
   const name = `softstate ${Array.from(crypto.getRandomValues(new Uint32Array(4))).join()}`;
   let release = () => {};
-  const held = new Promise((resolve) => (release = () => resolve(undefined)));
-  const { locks } = page.navigator ?? {};
-  if (!locks || !page.document) return { lock: "", release };
-  void locks.request(name, () => held);
-  return { lock: name, release };
+  const released = new Promise((resolve) => (release = () => resolve(undefined)));
+  const lock = new Promise((resolve) => {
+    const { locks } = page.navigator ?? {};
+    if (!locks || !page.document) return resolve("");
+    const grant = () => {
+      resolve(name);
+      return released;
+    };
+    locks.request(name, grant).catch(() => resolve("")); // by its origin, a page may be refused locks
+    setTimeout(() => resolve(""), LOCK_MS);
+  });
+  return { lock, release };
 }
 
 /**
