@@ -39,7 +39,14 @@ const commands = {
   },
   evaluate: ({ page, text, argument }) => pages[page].evaluate(`(${text})(${JSON.stringify(argument)})`),
   goto: async ({ page, url }) => void (await pages[page].goto(url)),
-  back: async ({ page }) => void (await pages[page].goBack()),
+  async back({ page }) {
+    const session = await pages[page].createCDPSession();
+    const reasons = [];
+    session.on("Page.backForwardCacheNotUsed", (event) => reasons.push(...event.notRestoredExplanations));
+    await session.send("Page.enable");
+    await pages[page].goBack();
+    return reasons.map(({ reason }) => reason);
+  },
   front: ({ page }) => pages[page].bringToFront(),
   size: ({ page, width, height }) => pages[page].setViewport({ width, height }),
   press: ({ page, key }) => pages[page].keyboard.press(key),

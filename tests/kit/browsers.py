@@ -63,8 +63,13 @@ class Page:
         """Call a function in the page, given as its text; return what it, or its promise, returns, as JSON has it."""
         return self._browser.ask(do="evaluate", page=self._number, text=text, argument=argument)
 
+    def back(self) -> list[str]:
+        """Go back; return why the browser, Chromium, has not kept the page, by the names of its protocol."""
+        reasons: list[str] = self._browser.ask(do="back", page=self._number)
+        return reasons
+
     def act(self, what: str, **given: Any) -> None:
-        """Do something to the page: ``goto`` a url, ``back``, ``front``, ``close``, set its life cycle's ``state``.
+        """Do something to the page: ``goto`` a url, ``front``, ``close``, set its life cycle's ``state``.
 
         Or set its ``size``, by `width` and `height`; or ``press`` a `key`.
         """

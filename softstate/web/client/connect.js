@@ -244,7 +244,7 @@ function listen(client, shared) {
     [page, "pageshow", (event) => event.persisted && jumped()],
     [page.document, "resume", jumped],
     [page.document, "visibilitychange", () => !shared && page.document.visibilityState === "visible" && jumped()],
-    [page, "pagehide", (event) => !event.persisted && client.tell("close")],
+    [page, "pagehide", (event) => client.tell(event.persisted ? "away" : "close")],
   ];
   for (const [target, type, listener] of heard) target.addEventListener(type, listener);
   return () => {

@@ -21,7 +21,7 @@ const EVENTS_MAX = 1000;
 const TOKEN_TRY_MS = 5000;
 /** How long to wait for a token in all. */
 const TOKEN_MS_MAX = 30_000;
-/** A tab that takes nothing for so long is forgotten; if it lives, it is told, and attaches again. */
+/** A tab that takes nothing, or is away, for so long is forgotten; if it lives, it is told, and attaches again. */
 const SILENT_MS_MAX = 600_000;
 /** Events that may have moved an age, or failed: tabs are told. */
 const TOLD = [
@@ -43,6 +43,8 @@ class Tab {
     this.outstanding = false;
     /** Whether it is owed an update though nothing is pending: an age has moved. */
     this.owed = true;
+    /** Whether its page waits in a back/forward cache: Chromium drops a page there that gets a message. */
+    this.away = false;
     this.heard = 0;
   }
 }
@@ -100,7 +102,11 @@ export class Engine {
         return void this._get(tab, message);
       case "token":
         return this._tokenCame(message);
+      case "away":
+        tab.away = true;
+        return;
       case "jumped":
+        tab.away = false;
         return shell.handle({ event: "jumped" });
       case "online":
         return shell.hurry();
@@ -124,6 +130,7 @@ export class Engine {
     tab.anchor = [0, this._shell.clock.now()];
     tab.outstanding = false;
     tab.owed = true;
+    tab.away = false;
     tab.heard = Date.now();
     this._tabs.add(tab);
     // The lock is free once the tab is gone, however it went.
@@ -336,7 +343,7 @@ export class Engine {
   _advanced(event) {
     for (const tab of this._tabs) {
       if (TOLD.includes(event)) tab.owed = true;
-      if (tab.outstanding && Date.now() - tab.heard > SILENT_MS_MAX) this._leave(tab);
+      if ((tab.outstanding || tab.away) && Date.now() - tab.heard > SILENT_MS_MAX) this._leave(tab);
       else this._flush(tab);
     }
   }
@@ -344,7 +351,7 @@ export class Engine {
   /** @param {Tab} tab send it what is pending, unless it has yet to take what was sent before */
   _flush(tab) {
     const shell = this._shell;
-    if (!shell || tab.outstanding || !this._tabs.has(tab)) return;
+    if (!shell || tab.outstanding || tab.away || !this._tabs.has(tab)) return;
     const pending = [...tab.inboxes.values()].some((inbox) => inbox.size);
     if (!tab.owed && !pending) return;
     const clock = shell.clock.now();
@@ -368,13 +375,13 @@ export class Engine {
 
   // Tokens
 
-  /** @param {number} number of a fetch: ask a tab that has not been asked, the one heard last first */
+  /** @param {number} number of a fetch: ask a tab that has not been asked: one that is present, the one heard last */
   _askToken(number) {
     const fetch = this._tokens.get(number);
     if (!fetch) return;
     clearTimeout(fetch.timer);
-    const tabs = [...this._tabs].filter((tab) => tab.provider).sort((one, other) => other.heard - one.heard);
-    const tab = tabs.find((each) => !fetch.asked.has(each));
+    const tabs = [...this._tabs].filter((each) => each.provider && !fetch.asked.has(each));
+    const [tab] = tabs.sort((one, other) => Number(one.away) - Number(other.away) || other.heard - one.heard);
     if (tab) {
       fetch.asked.add(tab);
       tab.port.postMessage({ type: "token", number, rejected: fetch.rejected, attempt: fetch.attempt });

@@ -79,17 +79,22 @@ def test_a_frozen_tab_is_as_old_as_it_was_frozen_and_catches_up(chromium: Browse
     other.act("close")
 
 
-@pytest.mark.parametrize("worker", WORKERS)
-def test_a_page_that_comes_back_catches_up(chromium: Browser, node: Server, worker: str) -> None:
-    page = open_tab(chromium, node)
-    follow(page, f"back/{worker}/", worker=worker)
+@pytest.mark.parametrize(("worker", "tabs"), [*((worker, 1) for worker in WORKERS), ("shared", 2)])
+def test_a_page_that_comes_back_catches_up(chromium: Browser, node: Server, worker: str, tabs: int) -> None:
+    name = f"back/{worker}/{tabs}/"
+    page, *others = [open_tab(chromium, node) for _ in range(tabs)]
+    for tab in (page, *others):
+        follow(tab, name, worker=worker)
     page.call("() => { window.kept = true; }")
     page.act("goto", url=f"{node.http}/softstate.js")
-    node.put(f"back/{worker}/1", "one")
-    page.act("back")
-    assert page.call("() => window.kept === true"), "the browser has kept the page"
+    node.put(f"{name}1", "one")
+    for tab in others:
+        assert tab.call(NEXT, "one") < 60
+    reasons = page.back()
+    assert page.call("() => window.kept === true"), f"the browser has not kept the page: {reasons}"
     assert page.call(NEXT, "one") < 60
-    page.act("close")
+    for tab in (page, *others):
+        tab.act("close")
 
 
 def test_a_token_is_refreshed_in_place_and_another_fetched_when_it_is_revoked_while_hidden(

@@ -99,6 +99,34 @@ def test_a_tab_that_takes_nothing_for_too_long_is_told_when_it_speaks_again() ->
     """) == [False, "gone"]
 
 
+def test_a_tab_that_is_away_is_sent_nothing_until_it_is_back_and_then_the_newest() -> None:
+    assert _run("""
+      const port = new Port({ quick: true }), other = new Port({ quick: true });
+      for (const each of [port, other]) each.say({ type: "subscribe", id: 1, names: ["a"], narrow: false });
+      await set(1);
+      port.say({ type: "away" });
+      const before = port.got.length;
+      for (const value of [2, 3]) await set(value);
+      const held = port.got.length - before;
+      port.say({ type: "jumped" });
+      return [held, port.values(), other.values()];
+    """) == [0, [1, 3], [1, 2, 3]]
+
+
+def test_a_tab_that_is_away_for_too_long_attaches_again() -> None:
+    assert _run("""
+      const port = new Port({ quick: true }), other = new Port({ quick: true });
+      for (const each of [port, other]) each.say({ type: "subscribe", id: 1, names: ["a"], narrow: false });
+      const away = async (ms) => {
+        port.say({ type: "away" });
+        for (const until = at.now + ms; at.now < until; ) { later(1000); await settle(); }
+        port.say({ type: "jumped" });
+        return port.got.some((each) => each.type === "gone");
+      };
+      return [await away(599_000), await away(602_000)];
+    """) == [False, True]
+
+
 def test_another_tab_is_asked_for_a_token_that_does_not_come() -> None:
     assert _run("""
       const giving = { provider: true, extra: { provider: true } };
