@@ -11,7 +11,6 @@ from bench.__main__ import app
 from bench.everything import commands, run_everything
 from softstate.errors import ConfigError
 
-
 OTHERS = {"all", "herd", "replay", "trace", "--help", "-h", "--version"}
 """Of `bench`, not of `all`: models have F-a, which is a herd, and a replay needs a file, which trace writes."""
 
