@@ -51,8 +51,9 @@ def kill(candidate: Candidate, clients: int, patience_s: float) -> Outcome:
             with Ticker(publisher):
                 time.sleep(CALM_S)
             kept = publisher.publish("kept")
-            up.kill()
+            # An application may be told before this process goes on.
             began_at = time.monotonic()
+            up.kill()
             time.sleep(DOWN_S)
             with candidate.system.running(port, home):
                 over_at = time.monotonic()
@@ -89,8 +90,8 @@ def partition(candidate: Candidate, clients: int, seconds: float, patience_s: fl
         ):
             with Ticker(publisher):
                 time.sleep(CALM_S)
-                relay.ask("lose")
                 began_at = time.monotonic()
+                relay.ask("lose")
                 first = publisher.publish("still")
                 time.sleep(max(began_at + seconds - time.monotonic(), 0.0))
                 relay.ask("heal")
