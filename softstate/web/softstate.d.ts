@@ -131,6 +131,7 @@ export class Client extends EventTarget {
     /** @type {Map<number, number>} when each acknowledgement was sent, by this page's clock */
     _sent: Map<number, number>;
     _lock: string;
+    _opening: boolean;
     /** @type {Mode} */
     _mode: Mode;
     /** @type {Position | null} */
@@ -332,6 +333,8 @@ export class Updates extends EventTarget {
     _close: () => void;
     /** @type {Map<string, Change>} */
     _values: Map<string, Change>;
+    /** @type {Set<string>} topics whose value an engine that has forgotten this tab has yet to confirm */
+    _doubtful: Set<string>;
     _asof: number;
     /** @type {string[]} */
     _denied: string[];
@@ -395,8 +398,19 @@ export class Updates extends EventTarget {
      * @param {InboxEvent[]} events
      * @param {number | null} asof since when all is known, by this page's clock; null: it is told later
      * @param {string[]} unreadable
+     * @param {number} [revision] of the store, as far as the engine has heard
      */
-    feed(events: InboxEvent[], asof: number | null, unreadable: string[]): void;
+    feed(events: InboxEvent[], asof: number | null, unreadable: string[], revision?: number): void;
+    /** The engine tells all that it knows again, but no deletions: what it leaves out is gone once it tells an age. */
+    doubt(): void;
+    /** @param {number} revision */
+    _gone(revision: number): {
+        type: "change";
+        topic: string;
+        version: number;
+        value: null;
+        deleted: boolean;
+    }[];
     /** @param {SoftstateError} error what ended the client */
     end(error: SoftstateError): void;
     /** @param {InboxEvent} event */

@@ -76,6 +76,7 @@ export class Client extends EventTarget {
     /** @type {Map<number, number>} when each acknowledgement was sent, by this page's clock */
     this._sent = new Map();
     this._lock = "";
+    this._opening = false;
     /** @type {Mode} */
     this._mode = "connecting";
     /** @type {Position | null} */
@@ -337,6 +338,7 @@ export class Client extends EventTarget {
   }
 
   _open() {
+    this._opening = true;
     this._sent.clear();
     this._sent.set(0, this._clock.now());
     this._port.postMessage({ type: "open", options: this._options, lock: this._lock, provider: !!this._provider });
@@ -366,7 +368,7 @@ export class Client extends EventTarget {
       case "stopped":
         return this._over("stopped", unpack(message.error));
       case "gone":
-        return this._again();
+        return this._opening ? undefined : this._again(); // each message to an engine that has forgotten gets one
     }
   }
 
@@ -375,6 +377,7 @@ export class Client extends EventTarget {
     this._lock = ""; // it may have been lost, and who gets it takes this page for gone
     this._open();
     for (const [id, updates] of this._handles) {
+      updates.doubt();
       this._post({ type: "subscribe", id, names: updates.names, narrow: updates._inbox.narrow });
     }
     const text = "this page was frozen while it was in flight: it may have been applied; read the topic";
@@ -391,6 +394,7 @@ export class Client extends EventTarget {
   /** @param {any} message */
   _update({ seq, anchor: [anchorSeq, anchorClock], clock, mode, position, error, because, handles }) {
     const now = this._clock.now();
+    this._opening = false;
     const sent = this._sent.get(anchorSeq);
     for (const each of this._sent.keys()) if (each < anchorSeq) this._sent.delete(each);
     this._sent.set(seq, now);
@@ -403,8 +407,8 @@ export class Client extends EventTarget {
     for (const { id, events, age, unreadable } of handles) {
       const updates = this._handles.get(id);
       if (!updates) continue;
-      const asof = age === null ? null : reading - age;
-      updates.feed(events, asof !== null && asof > now ? null : asof, unreadable); // in the future: a clock is broken
+      const asof = age === null || reading - age > now ? null : reading - age; // in the future: a clock is broken
+      updates.feed(events, asof, unreadable, position?.revision);
     }
     this._port.postMessage({ type: "ack", seq });
   }

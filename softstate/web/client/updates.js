@@ -43,6 +43,8 @@ export class Updates extends EventTarget {
     this._close = close;
     /** @type {Map<string, Change>} */
     this._values = new Map();
+    /** @type {Set<string>} topics whose value an engine that has forgotten this tab has yet to confirm */
+    this._doubtful = new Set();
     this._asof = -Infinity;
     /** @type {string[]} */
     this._denied = [];
@@ -183,15 +185,32 @@ export class Updates extends EventTarget {
    * @param {import("./inbox.js").InboxEvent[]} events
    * @param {number | null} asof since when all is known, by this page's clock; null: it is told later
    * @param {string[]} unreadable
+   * @param {number} [revision] of the store, as far as the engine has heard
    */
-  feed(events, asof, unreadable) {
+  feed(events, asof, unreadable, revision = 0) {
     for (const event of events) this._note(event);
+    if (asof !== null && asof > -Infinity) events = [...events, ...this._gone(revision)];
     this._unreadable = unreadable;
     const younger = asof !== null && asof > this._asof;
     if (asof === -Infinity || younger) this._asof = /** @type {number} */ (asof);
     this._wake();
     for (const event of events) this._dispatch(event);
     if (younger) this.dispatchEvent(new Event("age"));
+  }
+
+  /** The engine tells all that it knows again, but no deletions: what it leaves out is gone once it tells an age. */
+  doubt() {
+    this._doubtful = new Set(this._values.keys());
+  }
+
+  /** @param {number} revision */
+  _gone(revision) {
+    const gone = [...this._doubtful].filter((topic) => this._values.has(topic)).map((topic) => {
+      return { type: /** @type {const} */ ("change"), topic, version: revision, value: null, deleted: true };
+    });
+    this._doubtful.clear();
+    for (const event of gone) this._note(event);
+    return gone;
   }
 
   /** @param {SoftstateError} error what ended the client */
@@ -206,6 +225,7 @@ export class Updates extends EventTarget {
     this._inbox.tell(event);
     if (event.type === "change") {
       const { type: _, ...change } = event;
+      this._doubtful.delete(change.topic);
       if (change.deleted) this._values.delete(change.topic);
       else this._values.set(change.topic, change);
     } else if (event.type === "reset") {

@@ -69,11 +69,28 @@ def test_a_reset_or_a_listing_takes_the_age_back() -> None:
 
 def test_a_tab_that_was_forgotten_attaches_again() -> None:
     assert _run("""
+      update([0, 7], 7, 0.5);
       const published = client.publish("a", 1).catch((error) => error.code);
       said.length = 0;
-      port.onmessage({ data: { type: "gone" } });
+      for (let i = 0; i < 2; i++) port.onmessage({ data: { type: "gone" } }); // one for each message it had sent
       return [said.map((each) => each.type), said[0].lock, said[1].names, await published];
     """) == [["open", "subscribe"], "", ["a"], "outcome_unknown"]
+
+
+def test_a_topic_that_was_deleted_while_the_tab_was_forgotten_is_gone_once_there_is_an_age() -> None:
+    assert _run("""
+      const set = (topic, value, version) => ({ type: "change", topic, version, value, deleted: false });
+      const told = [];
+      handle.addEventListener("change", ({ detail }) => told.push([detail.topic, detail.deleted]));
+      update([0, 7], 7, 0.5, [set("a", 1, 1), set("b", 1, 2)]);
+      port.onmessage({ data: { type: "gone" } });
+      told.length = 0;
+      update([0, 7], 7, null, [set("a", 2, 3)]);
+      const before = [...handle.snapshot().keys()];
+      update([2, 7], 7, 0.5);
+      update([3, 7], 7, 0.5);
+      return [before, [...handle.snapshot().keys()], told];
+    """) == [["a", "b"], ["a"], [["a", False], ["b", True]]]
 
 
 def test_read_is_stale_when_nothing_proves_that_it_is_young() -> None:
