@@ -88,7 +88,7 @@ export type ConnectOptions = {
      * where the machine may run at best; by default the first of these
      * that there is
      */
-    worker?: "shared" | "page" | "dedicated" | undefined;
+    worker?: "shared" | "dedicated" | "page" | undefined;
     /**
      * where `softstate-worker.js` is, if not beside this module
      */
