@@ -69,7 +69,7 @@ class Peers:
     ) -> dict[str, Any]:
         """Open the clients, `opening` at a time, until all are live."""
         self._protocol, self._port, self._random = PROTOCOLS[system](), port, Random(seed + part)
-        if part == 0 and (request := self._protocol.prepare()):
+        if request := self._protocol.prepare():  # each process, since any may be first; the same again changes nothing
             self._prepare(request)
         for number in range(clients):
             address = f"127.0.0.{1 + part * PART_ADDRESSES + number // ADDRESS_CLIENTS}"
