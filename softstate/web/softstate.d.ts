@@ -117,20 +117,17 @@ export class Client extends EventTarget {
     _clock: Clock;
     /** @type {any} */
     _port: any;
-    /** @type {any[]} */
-    _unsent: any[];
     /** @type {Map<number, Updates>} */
     _handles: Map<number, Updates>;
-    /** @type {Map<number, {resolve(result: any): void, reject(error: SoftstateError): void, read: any}>} */
+    /** @type {Map<number, {resolve(result: any): void, reject(error: SoftstateError): void, message: any}>} */
     _asked: Map<number, {
         resolve(result: any): void;
         reject(error: SoftstateError): void;
-        read: any;
+        message: any;
     }>;
     _numbers: number;
     /** @type {Map<number, number>} when each acknowledgement was sent, by this page's clock */
     _sent: Map<number, number>;
-    _lock: string;
     _opening: boolean;
     /** @type {Mode} */
     _mode: Mode;
@@ -143,6 +140,8 @@ export class Client extends EventTarget {
     _end: SoftstateError | null;
     /** @type {() => void} */
     onclose: () => void;
+    /** @type {() => void} what finds another engine, once this one has ended */
+    onlost: () => void;
     /** connecting, syncing, live, suspect, polling, offline, stopped or closed. */
     get mode(): Mode;
     /** The newest point of the store's history that the client has heard of. */
@@ -254,16 +253,20 @@ export class Client extends EventTarget {
     /** Close the client: its subscriptions end, and what was not published yet is rejected. */
     close(): void;
     /**
-     * Talk to an engine by a port from now on.
+     * Talk to an engine by a port from now on: it is told all that this client follows, and what it has not been asked yet.
      * @param {any} port
      * @param {string} lock the name of a lock that this page holds, empty if it cannot
      */
     attach(port: any, lock: string): void;
-    /** @param {SoftstateError} error why there is no engine to talk to */
-    stop(error: SoftstateError): void;
+    /** The engine has forgotten this client, or has ended: what it was asked to publish may be applied, or not. */
+    lose(): void;
+    /**
+     * @param {SoftstateError} error why there is no engine to talk to
+     * @param {boolean} final whether there will be none
+     */
+    stop(error: SoftstateError, final: boolean): void;
     /** @param {string} type "jumped" or "online" */
     tell(type: string): void;
-    _open(): void;
     /** @param {any} message */
     _post(message: any): void;
     /** @param {any} message */

@@ -47,6 +47,12 @@ const commands = {
     await pages[page].goBack();
     return reasons.map(({ reason }) => reason);
   },
+  async crash({ page }) {
+    const session = await pages[page].createCDPSession();
+    const crashed = new Promise((resolve) => pages[page].once("error", resolve));
+    void session.send("Page.crash").catch(() => {}); // nobody is left to answer
+    await crashed;
+  },
   front: ({ page }) => pages[page].bringToFront(),
   size: ({ page, width, height }) => pages[page].setViewport({ width, height }),
   press: ({ page, key }) => pages[page].keyboard.press(key),

@@ -69,7 +69,7 @@ class Page:
         return reasons
 
     def act(self, what: str, **given: Any) -> None:
-        """Do something to the page: ``goto`` a url, ``front``, ``close``, set its life cycle's ``state``.
+        """Do something to the page: ``goto`` a url, ``front``, ``close``, ``crash``, set its life cycle's ``state``.
 
         Or set its ``size``, by `width` and `height`; or ``press`` a `key`.
         """

@@ -66,16 +66,13 @@ export class Client extends EventTarget {
     this._clock = clock;
     /** @type {any} */
     this._port = null;
-    /** @type {any[]} */
-    this._unsent = [];
     /** @type {Map<number, Updates>} */
     this._handles = new Map();
-    /** @type {Map<number, {resolve(result: any): void, reject(error: SoftstateError): void, read: any}>} */
-    this._asked = new Map(); // `read`: the message, if it may be sent twice
+    /** @type {Map<number, {resolve(result: any): void, reject(error: SoftstateError): void, message: any}>} */
+    this._asked = new Map();
     this._numbers = 0;
     /** @type {Map<number, number>} when each acknowledgement was sent, by this page's clock */
     this._sent = new Map();
-    this._lock = "";
     this._opening = false;
     /** @type {Mode} */
     this._mode = "connecting";
@@ -88,6 +85,8 @@ export class Client extends EventTarget {
     this._end = null;
     /** @type {() => void} */
     this.onclose = () => {};
+    /** @type {() => void} what finds another engine, once this one has ended */
+    this.onlost = () => {};
   }
 
   // State
@@ -287,13 +286,13 @@ export class Client extends EventTarget {
   _ask(message) {
     if (this._end) throw this._end;
     const ticket = ++this._numbers;
-    const numbered = { ...message, ticket };
+    message = { ...message, ticket };
     return new Promise((resolve, reject) => {
-      this._asked.set(ticket, { resolve, reject, read: message.type === "get" ? numbered : null });
       try {
-        this._post(numbered);
+        if (!this._port) message = structuredClone(message); // it is posted later
+        this._post(message);
+        this._asked.set(ticket, { resolve, reject, message });
       } catch (error) {
-        this._asked.delete(ticket);
         const { message: why } = /** @type {Error} */ (error);
         reject(new SoftstateError("invalid", `value cannot be published: ${why}`));
       }
@@ -311,43 +310,55 @@ export class Client extends EventTarget {
   // The engine's side
 
   /**
-   * Talk to an engine by a port from now on.
+   * Talk to an engine by a port from now on: it is told all that this client follows, and what it has not been asked yet.
    * @param {any} port
    * @param {string} lock the name of a lock that this page holds, empty if it cannot
    */
   attach(port, lock) {
+    if (this._end) return;
     this._port = port;
-    this._lock = lock;
-    const unsent = this._unsent.splice(0);
     port.onmessage = (/** @type {any} */ { data }) => this._read(data);
-    this._open();
-    for (const message of unsent) port.postMessage(message);
+    this._opening = true;
+    this._sent.clear();
+    this._sent.set(0, this._clock.now());
+    this._post({ type: "open", options: this._options, lock, provider: !!this._provider });
+    for (const [id, { names, _inbox }] of this._handles) this._post({ type: "subscribe", id, names, narrow: _inbox.narrow });
+    for (const { message } of this._asked.values()) this._post(message);
   }
 
-  /** @param {SoftstateError} error why there is no engine to talk to */
-  stop(error) {
+  /** The engine has forgotten this client, or has ended: what it was asked to publish may be applied, or not. */
+  lose() {
+    this._port.onmessage = null;
+    this._port = null;
+    for (const updates of this._handles.values()) updates.doubt();
+    const text = "this page was frozen, or its worker ended, meanwhile: it may have been applied; read the topic";
+    for (const [ticket, { reject, message }] of [...this._asked]) {
+      if (message.type === "get") continue;
+      this._asked.delete(ticket);
+      reject(new SoftstateError("outcome_unknown", text));
+    }
+    this._setMode("connecting");
+  }
+
+  /**
+   * @param {SoftstateError} error why there is no engine to talk to
+   * @param {boolean} final whether there will be none
+   */
+  stop(error, final) {
     if (this._end) return;
     this._lastError = error;
     this._because = error.message;
-    this._over("stopped", error);
+    if (final) this._over("stopped", error);
   }
 
   /** @param {string} type "jumped" or "online" */
   tell(type) {
-    this._port?.postMessage({ type });
-  }
-
-  _open() {
-    this._opening = true;
-    this._sent.clear();
-    this._sent.set(0, this._clock.now());
-    this._port.postMessage({ type: "open", options: this._options, lock: this._lock, provider: !!this._provider });
+    this._post({ type });
   }
 
   /** @param {any} message */
   _post(message) {
-    if (this._port) this._port.postMessage(message);
-    else this._unsent.push(message);
+    this._port?.postMessage(message); // without one: `attach` will tell
   }
 
   /** @param {any} message */
@@ -367,6 +378,8 @@ export class Client extends EventTarget {
         return void this._giveToken(message);
       case "stopped":
         return this._over("stopped", unpack(message.error));
+      case "ready": // Safari has started the worker again, and given it the ports that the last one had
+        return this.onlost();
       case "gone":
         return this._opening ? undefined : this._again(); // each message to an engine that has forgotten gets one
     }
@@ -374,21 +387,9 @@ export class Client extends EventTarget {
 
   /** The engine has forgotten this tab, which took nothing for too long: attach again. */
   _again() {
-    this._lock = ""; // it may have been lost, and who gets it takes this page for gone
-    this._open();
-    for (const [id, updates] of this._handles) {
-      updates.doubt();
-      this._post({ type: "subscribe", id, names: updates.names, narrow: updates._inbox.narrow });
-    }
-    const text = "this page was frozen while it was in flight: it may have been applied; read the topic";
-    for (const [ticket, { reject, read }] of [...this._asked]) {
-      if (read) {
-        this._post(read);
-      } else {
-        this._asked.delete(ticket);
-        reject(new SoftstateError("outcome_unknown", text));
-      }
-    }
+    const port = this._port;
+    this.lose();
+    this.attach(port, ""); // the lock may have been lost, and who gets it takes this page for gone
   }
 
   /** @param {any} message */
@@ -435,7 +436,8 @@ export class Client extends EventTarget {
 
   /** @param {{number: number} & TokenRequest} message */
   async _giveToken({ number, rejected, attempt }) {
-    const answer = (/** @type {any} */ fields) => this._port.postMessage({ type: "token", number, ...fields });
+    const port = this._port; // another engine has other numbers
+    const answer = (/** @type {any} */ fields) => port.postMessage({ type: "token", number, ...fields });
     const failed = (/** @type {string} */ text) => answer({ error: pack(new SoftstateError("unavailable", text)) });
     try {
       const token = await this._provider?.({ rejected, attempt });

@@ -5,13 +5,14 @@ import { sha256 } from "../machine/digest.js";
 import { utf8 } from "../machine/names.js";
 import { clients } from "./age_element.js";
 import { Client } from "./client.js";
+import { holdLock } from "./lock.js";
 
 const NAME_CHARS_MAX = 128;
 const DURATION_MS_MAX = 7 * 24 * 3_600_000;
 /** How long a worker may take to answer, before the machine runs elsewhere. */
 const READY_MS = 5000;
-/** How long a browser may take to grant a lock, before a page does without. */
-const LOCK_MS = 5000;
+/** How long after the end of a worker another place is looked for: it may end as soon as it begins. */
+const AGAIN_MS = 500;
 /** The time between two beats that a client asks for. */
 const BEAT_MS = 1000;
 
@@ -106,64 +107,81 @@ export function connect(urls, options = {}) {
   };
   const client = new Client(settings, provider, maxAge);
   clients.push(client);
-  void place(client, settings, principal, options);
+  void place(client, settings, principal, { ...options });
   return client;
 }
 
 /**
- * Find a place for the machine, and attach the client to it.
+ * Find a place for the machine, and attach the client to it; again when that has ended before the client.
  * @param {Client} client
  * @param {any} settings
  * @param {string} principal
  * @param {ConnectOptions} options
+ * @param {boolean} [again] whether the client had a place: then it is not given up where none can be loaded
  */
-async function place(client, settings, principal, { worker = "shared", workerUrl, WebSocket, fetch }) {
+async function place(client, settings, principal, options, again = false) {
+  const { worker = "shared", workerUrl, WebSocket, fetch } = options;
   const url = new URL(workerUrl ?? "./softstate-worker.js", import.meta.url);
   const own = page.location && url.origin === page.location.origin;
-  const { lock, release } = holdLock();
-  const forget = () => {
-    clients.splice(clients.indexOf(client), 1);
-    release();
-  };
-  /** @type {any} */
-  let port = null;
+  const forget = () => void clients.splice(clients.indexOf(client), 1);
+  const next = () => void place(client, settings, principal, options, true);
+  let found = null;
   let shared = false;
   if (worker === "shared" && own && page.SharedWorker) {
     const key = sha256(utf8(JSON.stringify([settings, principal]))).join();
-    port = await ready(() => new SharedWorker(url, { type: "module", name: `softstate ${key}` }), (each) => each.port);
-    shared = !!port;
+    found = await ready(() => new SharedWorker(url, { type: "module", name: `softstate ${key}` }));
+    shared = !!found;
   }
-  if (!port && worker !== "page" && page.Worker && page.document) port = await ready(() => dedicated(url, own), (each) => each);
-  const started = port;
+  if (!found && worker !== "page" && page.Worker && page.document) found = await ready(() => dedicated(url, own));
+  const { port: started, lock: theirs } = found ?? {};
+  let port = started;
   if (!port) {
-    const module = await loaded(url, client);
-    if (!module) return forget();
+    const module = await loaded(url, client, !again);
+    if (!module) return again && client.mode !== "closed" ? void setTimeout(next, READY_MS) : forget();
     const [one, other] = pair();
     new module.Engine({ WebSocket, fetch }).attach(other);
     port = one;
   }
-  const held = shared ? await lock : "";
+  const { lock, release } = shared ? holdLock() : { lock: "", release() {} };
+  const held = await lock;
   const leave = listen(client, shared);
-  client.onclose = () => {
+  const over = new AbortController();
+  const part = () => {
+    over.abort();
     leave();
+    release();
+    client.onclose = client.onlost = () => {};
+  };
+  client.onclose = () => {
+    part();
     forget();
     setTimeout(() => started?.terminate?.(), 1000); // what it says goodbye with is still under way
   };
+  if (client.mode === "closed") return client.onclose();
+  if (found) client.onlost = () => {
+    if (client.mode === "stopped") return;
+    part();
+    client.lose();
+    setTimeout(next, AGAIN_MS);
+  };
   client.attach(port, held);
-  if (client.mode === "closed") client.onclose();
+  // Others wait for its end too: by a shared lock, one that is frozen does not hold them up.
+  const waiting = { mode: /** @type {const} */ ("shared"), signal: over.signal };
+  if (theirs) navigator.locks?.request(theirs, waiting, () => {}).then(() => client.onlost(), () => {});
 }
 
 /**
- * Load the machine into the page; stop the client, and return nothing, if it is not there.
+ * Load the machine into the page; tell the client, and return nothing, if it is not there.
  * @param {URL} url
  * @param {Client} client
+ * @param {boolean} final whether it stops the client
  */
-async function loaded(url, client) {
+async function loaded(url, client, final) {
   try {
     return await import(/* @vite-ignore */ url.href);
   } catch (error) {
     const { message } = /** @type {Error} */ (error);
-    client.stop(wrong(`${url.href} cannot be loaded (${message}): put softstate-worker.js beside softstate.js, or say where it is as workerUrl`));
+    client.stop(wrong(`${url.href} cannot be loaded (${message}): put softstate-worker.js beside softstate.js, or say where it is as workerUrl`), final);
   }
 }
 
@@ -178,19 +196,18 @@ function dedicated(url, own) {
 }
 
 /**
- * Start a worker; resolves to its port, or to null if it does not begin.
+ * Start a worker; resolves to its port and the name of its lock, or to null if it does not begin.
  * @param {() => any} start
- * @param {(worker: any) => any} portOf
  * @returns {Promise<any>}
  */
-function ready(start, portOf) {
+function ready(start) {
   return new Promise((resolve) => {
     try {
       const worker = start();
-      const port = portOf(worker);
+      const port = worker.port ?? worker;
       worker.onerror = () => resolve(null);
       setTimeout(() => resolve(null), READY_MS);
-      port.onmessage = () => resolve(port); // its first message says that it is ready
+      port.onmessage = (/** @type {any} */ { data }) => resolve({ port, lock: data.lock }); // it says that it is ready
     } catch {
       resolve(null); // a page may not start workers: by its policy, or in private windows
     }
@@ -206,28 +223,6 @@ export function pair() {
     postMessage: (data) => queueMicrotask(() => ends[1 - at].onmessage?.({ data })),
   }));
   return ends;
-}
-
-/**
- * Hold a lock for as long as this page lives: a worker hears of its end by getting it. So the worker may be told the
- * name only once the page has it: requests of two contexts arrive in any order, and a worker that is first takes the
- * page for gone. `lock` resolves to the name, or to "" if there is no lock to be had.
- */
-function holdLock() {
-  const name = `softstate ${Array.from(crypto.getRandomValues(new Uint32Array(4))).join()}`;
-  let release = () => {};
-  const released = new Promise((resolve) => (release = () => resolve(undefined)));
-  const lock = new Promise((resolve) => {
-    const { locks } = page.navigator ?? {};
-    if (!locks || !page.document) return resolve("");
-    const grant = () => {
-      resolve(name);
-      return released;
-    };
-    locks.request(name, grant).catch(() => resolve("")); // by its origin, a page may be refused locks
-    setTimeout(() => resolve(""), LOCK_MS);
-  });
-  return { lock, release };
 }
 
 /**

@@ -71,11 +71,12 @@ export class Engine {
   /**
    * Serve a tab.
    * @param {any} port a MessagePort, or what has the same methods
+   * @param {string} [lock] the name of a lock that this worker holds, empty if it cannot: the tab hears of its end by it
    */
-  attach(port) {
+  attach(port, lock = "") {
     const tab = new Tab(port);
     port.onmessage = (/** @type {any} */ { data }) => this._read(tab, data);
-    port.postMessage({ type: "ready" });
+    port.postMessage({ type: "ready", lock });
   }
 
   /**

@@ -97,6 +97,17 @@ def test_a_page_that_comes_back_catches_up(chromium: Browser, node: Server, work
         tab.act("close")
 
 
+def test_tabs_go_on_when_the_process_of_their_worker_has_crashed(chromium: Browser, node: Server) -> None:
+    first, *others = [open_tab(chromium, node) for _ in range(3)]
+    for tab in (first, *others):
+        follow(tab, "crashed/")
+    first.act("crash")
+    node.put("crashed/1", "one")
+    for tab in others:
+        assert tab.call(NEXT, "one") < 60
+        tab.act("close")
+
+
 def test_a_token_is_refreshed_in_place_and_another_fetched_when_it_is_revoked_while_hidden(
     chromium: Browser, tmp_path: Path
 ) -> None:

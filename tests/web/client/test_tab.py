@@ -77,6 +77,34 @@ def test_a_tab_that_was_forgotten_attaches_again() -> None:
     """) == [["open", "subscribe"], "", ["a"], "outcome_unknown"]
 
 
+def test_a_tab_that_is_closed_when_it_hears_that_it_was_forgotten_stays_so() -> None:
+    assert _run("""
+      update([0, 7], 7, 0.5);
+      client.addEventListener("mode", () => client.close());
+      said.length = 0;
+      port.onmessage({ data: { type: "gone" } });
+      return [said, client.mode];
+    """) == [[], "closed"]
+
+
+def test_an_age_goes_on_where_the_engine_has_ended_and_counts_from_the_next_one_s_clock() -> None:
+    assert _run("""
+      update([0, 7], 7, 0.5);
+      at.now = 104;
+      client.lose();
+      const lost = [handle.age, client.mode, port.onmessage];
+      const next = { postMessage: (message) => said.push(message) };
+      at.now = 110;
+      client.attach(next, "");
+      const before = handle.age;
+      at.now = 112;
+      const state = { mode: "live", position: null, error: null, because: "" };
+      const handles = [{ id: 1, events: [], age: 0, unreadable: [] }];
+      next.onmessage({ data: { type: "update", seq: 1, anchor: [0, 90], clock: 91, ...state, handles } });
+      return [lost, before, close(handle.age, 112 - (110 + 0.98 * 1))];
+    """) == [[4.5, "connecting", None], 10.5, True]
+
+
 def test_a_topic_that_was_deleted_while_the_tab_was_forgotten_is_gone_once_there_is_an_age() -> None:
     assert _run("""
       const set = (topic, value, version) => ({ type: "change", topic, version, value, deleted: false });
