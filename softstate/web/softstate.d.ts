@@ -271,8 +271,6 @@ export class Client extends EventTarget {
     _post(message: any): void;
     /** @param {any} message */
     _read(message: any): void;
-    /** The engine has forgotten this tab, which took nothing for too long: attach again. */
-    _again(): void;
     /** @param {any} message */
     _update({ seq, anchor: [anchorSeq, anchorClock], clock, mode, position, error, because, handles }: any): void;
     /** @param {Mode} mode */
@@ -336,6 +334,8 @@ export class Updates extends EventTarget {
     _close: () => void;
     /** @type {Map<string, Change>} */
     _values: Map<string, Change>;
+    /** @type {Position | null} where the store stood when an engine last forgot this tab, until the next tells */
+    _before: Position | null;
     /** @type {Set<string>} topics whose value an engine that has forgotten this tab has yet to confirm */
     _doubtful: Set<string>;
     _asof: number;
@@ -401,11 +401,15 @@ export class Updates extends EventTarget {
      * @param {InboxEvent[]} events
      * @param {number | null} asof since when all is known, by this page's clock; null: it is told later
      * @param {string[]} unreadable
-     * @param {number} [revision] of the store, as far as the engine has heard
+     * @param {Position | null} [position] of the store, as far as the engine has heard
      */
-    feed(events: InboxEvent[], asof: number | null, unreadable: string[], revision?: number): void;
-    /** The engine tells all that it knows again, but no deletions: what it leaves out is gone once it tells an age. */
-    doubt(): void;
+    feed(events: InboxEvent[], asof: number | null, unreadable: string[], position?: Position | null): void;
+    /**
+     * The engine tells all that it knows again, but no deletions and resets: what it leaves out is gone once it tells an
+     * age, and another history is a reset.
+     * @param {Position | null} position where the store stood
+     */
+    doubt(position: Position | null): void;
     /** @param {number} revision */
     _gone(revision: number): {
         type: "change";

@@ -330,7 +330,7 @@ export class Client extends EventTarget {
   lose() {
     this._port.onmessage = null;
     this._port = null;
-    for (const updates of this._handles.values()) updates.doubt();
+    for (const updates of this._handles.values()) updates.doubt(this._position);
     const text = "this page was frozen, or its worker ended, meanwhile: it may have been applied; read the topic";
     for (const [ticket, { reject, message }] of [...this._asked]) {
       if (message.type === "get") continue;
@@ -380,16 +380,13 @@ export class Client extends EventTarget {
         return this._over("stopped", unpack(message.error));
       case "ready": // Safari has started the worker again, and given it the ports that the last one had
         return this.onlost();
-      case "gone":
-        return this._opening ? undefined : this._again(); // each message to an engine that has forgotten gets one
+      case "gone": {
+        if (this._opening) return; // each message to an engine that has forgotten this tab gets one
+        const port = this._port;
+        this.lose();
+        this.attach(port, ""); // the lock may have been lost, and who gets it takes this page for gone
+      }
     }
-  }
-
-  /** The engine has forgotten this tab, which took nothing for too long: attach again. */
-  _again() {
-    const port = this._port;
-    this.lose();
-    this.attach(port, ""); // the lock may have been lost, and who gets it takes this page for gone
   }
 
   /** @param {any} message */
@@ -409,7 +406,7 @@ export class Client extends EventTarget {
       const updates = this._handles.get(id);
       if (!updates) continue;
       const asof = age === null || reading - age > now ? null : reading - age; // in the future: a clock is broken
-      updates.feed(events, asof, unreadable, position?.revision);
+      updates.feed(events, asof, unreadable, position);
     }
     this._port.postMessage({ type: "ack", seq });
   }

@@ -10,17 +10,15 @@ const LOCK_MS = 3000;
  */
 export function holdLock() {
   const name = `softstate ${crypto.getRandomValues(new Uint32Array(4))}`;
-  let release = () => {};
-  const released = new Promise((resolve) => (release = () => resolve(undefined)));
+  /** @type {any} */
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
   const lock = new Promise((resolve) => {
     const { locks } = navigator;
-    if (!locks) return resolve("");
-    const grant = () => {
-      resolve(name);
-      return released;
-    };
-    locks.request(name, grant).catch(() => resolve("")); // by its origin, a page may be refused locks
-    setTimeout(() => resolve(""), LOCK_MS);
+    const none = () => resolve("");
+    if (!locks) return none();
+    locks.request(name, () => (resolve(name), released)).catch(none); // by its origin, a page may be refused locks
+    setTimeout(none, LOCK_MS);
   });
   return { lock, release };
 }

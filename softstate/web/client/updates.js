@@ -43,6 +43,8 @@ export class Updates extends EventTarget {
     this._close = close;
     /** @type {Map<string, Change>} */
     this._values = new Map();
+    /** @type {Position | null} where the store stood when an engine last forgot this tab, until the next tells */
+    this._before = null;
     /** @type {Set<string>} topics whose value an engine that has forgotten this tab has yet to confirm */
     this._doubtful = new Set();
     this._asof = -Infinity;
@@ -185,11 +187,17 @@ export class Updates extends EventTarget {
    * @param {import("./inbox.js").InboxEvent[]} events
    * @param {number | null} asof since when all is known, by this page's clock; null: it is told later
    * @param {string[]} unreadable
-   * @param {number} [revision] of the store, as far as the engine has heard
+   * @param {Position | null} [position] of the store, as far as the engine has heard
    */
-  feed(events, asof, unreadable, revision = 0) {
+  feed(events, asof, unreadable, position = null) {
+    const before = this._before;
+    if (before && position) {
+      this._before = null;
+      const same = before.epoch === position.epoch && before.lineage === position.lineage;
+      if (!same && !events.some(({ type }) => type === "reset")) events = [{ type: "reset", position }, ...events];
+    }
     for (const event of events) this._note(event);
-    if (asof !== null && asof > -Infinity) events = [...events, ...this._gone(revision)];
+    if (asof !== null && asof > -Infinity) events = [...events, ...this._gone(position?.revision ?? 0)];
     this._unreadable = unreadable;
     const younger = asof !== null && asof > this._asof;
     if (asof === -Infinity || younger) this._asof = /** @type {number} */ (asof);
@@ -198,8 +206,13 @@ export class Updates extends EventTarget {
     if (younger) this.dispatchEvent(new Event("age"));
   }
 
-  /** The engine tells all that it knows again, but no deletions: what it leaves out is gone once it tells an age. */
-  doubt() {
+  /**
+   * The engine tells all that it knows again, but no deletions and resets: what it leaves out is gone once it tells an
+   * age, and another history is a reset.
+   * @param {Position | null} position where the store stood
+   */
+  doubt(position) {
+    this._before ??= position;
     this._doubtful = new Set(this._values.keys());
   }
 

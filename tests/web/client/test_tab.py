@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.kit.node_js import WEB, evaluate
 
 IMPORTS = 'import { Client } from "./client/client.js";'
@@ -16,9 +18,9 @@ const port = { postMessage: (message) => said.push(message) };
 const handle = client.subscribe("a");
 client.attach(port, "lock");
 let seq = 0;
-const update = (anchor, clock, age, events = []) => {
+const update = (anchor, clock, age, events = [], position = null) => {
   const handles = [{ id: 1, events, age, unreadable: [] }];
-  const state = { mode: "live", position: null, error: null, because: "" };
+  const state = { mode: "live", position, error: null, because: "" };
   port.onmessage({ data: { type: "update", seq: ++seq, anchor, clock, ...state, handles } });
 };
 const close = (one, other) => Math.abs(one - other) < 1e-9;
@@ -119,6 +121,32 @@ def test_a_topic_that_was_deleted_while_the_tab_was_forgotten_is_gone_once_there
       update([3, 7], 7, 0.5);
       return [before, [...handle.snapshot().keys()], told];
     """) == [["a", "b"], ["a"], [["a", False], ["b", True]]]
+
+
+@pytest.mark.parametrize(
+    ("lineage", "told", "events"),
+    [("l", [], ""), ("m", ["reset", "b"], ""), ("m", ["reset", "b"], '{ type: "reset", position: null }')],
+)
+def test_a_reset_while_the_tab_was_forgotten_is_told_once_and_first(lineage: str, told: list[str], events: str) -> None:
+    position = f'{{ epoch: "e", lineage: "{lineage}", revision: 4 }}'
+    assert _run(f"""
+      const set = (topic, version) => ({{ type: "change", topic, version, value: 1, deleted: false }});
+      const told = [];
+      const tell = ({{ type, detail }}) => told.push(detail.topic ?? type);
+      for (const type of ["reset", "change"]) handle.addEventListener(type, tell);
+      update([0, 7], 7, 0.5, [set("a", 3)], {{ epoch: "e", lineage: "l", revision: 3 }});
+      for (let i = 0; i < 2; i++) {{
+        port.onmessage({{ data: {{ type: "gone" }} }});
+        update([0, 7], 7, null);
+      }}
+      told.length = 0;
+      const before = handle.resetCount;
+      update([0, 7], 7, null, [{events}], {position});
+      const age = handle.age;
+      if (told.length) update([0, 7], 7, 0.5, [set("b", 4)], {position});
+      update([0, 7], 7, 0.5, [], {{ epoch: "e", lineage: "later", revision: 1 }});
+      return [before, told.filter((each) => each !== "a"), handle.resetCount, age === Infinity];
+    """) == [0, told, len(told) // 2, bool(told)]
 
 
 def test_read_is_stale_when_nothing_proves_that_it_is_young() -> None:
