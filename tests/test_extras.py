@@ -82,7 +82,7 @@ async def main():
         print(await client.publish("a", 1))
 
 trio.run(main)
-print(spans.TRACING, [name for name in sys.modules if name.startswith("opentelemetry")])
+print(spans.tracing(), [name for name in sys.modules if name.startswith("opentelemetry")])
 """
 
 

@@ -20,6 +20,7 @@ from softstate.server.events.request import StreamRequest
 from softstate.server.http.upgrade import Handshake
 from softstate.server.http.woken_polls import WokenPolls
 from softstate.server.http1 import KnownHeads, Reply
+from softstate.server.observe.spans import tracing
 from softstate.server.services import Services
 from softstate.server.storage.asker import ASKER
 
@@ -132,6 +133,7 @@ class HttpContext:
         self.writes = services.access.writes
         self.hub = services.hub
         self.turns = services.turns
+        self.tracing = tracing()
         self.woken = WokenPolls(services.turns, services.bulkhead)
         """The polls that were held, and are to be answered now."""
         self._holds: dict[Held, Identity] = {}

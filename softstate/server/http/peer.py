@@ -63,7 +63,7 @@ from softstate.server.http.topic_routes import topics_of
 from softstate.server.http.upgrade import Handshake, answer_key, check_upgrade
 from softstate.server.http1 import Refused, Reply, RequestHead
 from softstate.server.http1.reply import write_reply
-from softstate.server.observe.spans import TRACING, PublishSpan
+from softstate.server.observe.spans import PublishSpan
 from softstate.server.storage.asker import ASKER, Asker
 from softstate.wire import JSON, Codec
 
@@ -243,7 +243,7 @@ class HttpPeer(HttpChannel):
         request = Request.of(head, conversation.credentials, self._name, self._wire.certificate)
         if self._context.config.access_log:
             request.began = trio.current_time()
-        if TRACING and self._span is None and is_publish(request):
+        if self._context.tracing and self._span is None and is_publish(request):
             self._span = PublishSpan(request.traceparent(), request.header("tracestate"))
         known = self._known if conversation.repeated else None
         if known is not None and known[0].generation == gate.generation:

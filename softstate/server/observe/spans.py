@@ -1,9 +1,9 @@
 """Spans for OpenTelemetry: one for each publish over HTTP, and one for each store call that commits or reads.
 
-Without the package `opentelemetry-api` there are none, and `TRACING` is False. They are made by the API alone: they go
-nowhere without an SDK, which the operator's `opentelemetry-instrument` sets up. No span tells a topic, a value or a
-token, and an error only by the name of its class. A delivery has no span, nor has a read of the head, which nodes make
-all the time, nor a message over WebSocket, which bears no trace context.
+They are made by the API alone, and only if an SDK was set up when the node starts, as the operator's
+`opentelemetry-instrument` does. No span tells a topic, a value or a token, and an error only by the name of its class.
+A delivery has no span, nor has a read of the head, which nodes make all the time, nor a message over WebSocket, which
+bears no trace context.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ try:
     from opentelemetry.propagate import extract
     from opentelemetry.trace import (
         Link,
+        ProxyTracerProvider,
         Span,
         SpanContext,
         SpanKind,
@@ -24,12 +25,13 @@ try:
         StatusCode,
         get_current_span,
         get_tracer,
+        get_tracer_provider,
         use_span,
     )
 except ModuleNotFoundError:
-    TRACING = False
+    INSTALLED = False
 else:
-    TRACING = True
+    INSTALLED = True
     _tracer = get_tracer("softstate")
 
 P = ParamSpec("P")
@@ -44,9 +46,14 @@ ERROR_STATUS_MIN = 500
 """The least status of an answer that makes its span an error: a refusal is no error of the server."""
 
 
+def tracing() -> bool:
+    """Tell whether spans are made: the package is installed, and an SDK was set up."""
+    return INSTALLED and not isinstance(get_tracer_provider(), ProxyTracerProvider)
+
+
 def span_name(batcher: str) -> str | None:
     """Return the name of the spans of a batcher's calls; None if they have none."""
-    return _STORE_CALLS.get(batcher) if TRACING else None
+    return _STORE_CALLS.get(batcher) if tracing() else None
 
 
 def cause() -> Cause | None:

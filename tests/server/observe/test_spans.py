@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from softstate import connect
 from softstate.errors import Unavailable
+from softstate.server.http import context
 from softstate.server.observe import spans
 from softstate.store.base import Committed, Write
 from tests.kit.fake_node import Answer, FakeNode, Peer, parse, read_all
@@ -48,6 +49,8 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Exported:
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(spans, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(spans, "tracing", lambda: True)
+    monkeypatch.setattr(context, "tracing", lambda: True)
     return Exported(exporter)
 
 
@@ -216,3 +219,9 @@ async def test_one_commit_links_to_all_its_publishes_once(exported: Exported, mo
     assert told(second)[0] == {"softstate.requests": 2}
     publishes = {span.context.span_id for span in exported.all("publish")}
     assert len({link.context.span_id for link in second.links} & publishes) == len(second.links) == 2
+
+
+def test_without_an_sdk_no_span_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not spans.tracing()
+    monkeypatch.setattr(spans, "get_tracer_provider", TracerProvider)
+    assert spans.tracing()
