@@ -171,7 +171,7 @@ def postgres_engine() -> Iterator[Engine]:
         pg_ctl = [*as_postgres, str(programs / "pg_ctl"), "-D", str(data), "-w", "-t", f"{START_S_MAX:.0f}"]
         settings = {
             "listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "",
-            "max_connections": str(CONNECTIONS),
+            "max_connections": str(CONNECTIONS), "dynamic_shared_memory_type": "mmap",
         }  # fmt: skip
         words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         initdb = [str(programs / "initdb"), "-D", str(data), "-U", "softstate", "-A", "trust", "-E", "UTF8"]

@@ -38,6 +38,7 @@ max_connections = 40
 max_wal_senders = 4
 max_prepared_transactions = 4
 shared_buffers = 16MB
+dynamic_shared_memory_type = mmap
 """
 
 
