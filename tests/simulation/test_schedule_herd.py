@@ -14,7 +14,7 @@ import pytest
 
 from bench.trials.herd import How, Plan, herd
 from softstate.server import ServerConfig
-from softstate.session.load_advice import LOAD
+from softstate.session.load_advice import LOAD, RATE_PRIOR_PER_S, advise
 from softstate.testing import Bounds, World
 from softstate.testing.simulation.checked_run import run_checked
 from softstate.testing.simulation.client import SimClient
@@ -35,7 +35,8 @@ def test_h1_to_h3_ten_thousand_clients_come_back_as_advised(how: How) -> None:
     plan = Plan(clients=10_000, how=how)
     report = herd(plan)
     per_s = 1 / plan.handshake_s
-    assert report.spread_s == pytest.approx(plan.clients / (LOAD * per_s), rel=0.15)
+    _, advised = advise(plan.clients, per_s, RATE_PRIOR_PER_S)
+    assert report.spread_s == pytest.approx(advised.spread_ms / 1000, rel=0.15)
     assert report.last_s <= HEARS_S[how] + 1.3 * max(report.spread_s, plan.clients / per_s), str(report)
     assert report.attempts / plan.clients <= 1.5, str(report)
     assert (report.wasted, report.shed) == (0, 0), str(report)
@@ -45,7 +46,7 @@ def test_h1_to_h3_ten_thousand_clients_come_back_as_advised(how: How) -> None:
     assert max(settled) <= 1.15 * LOAD * per_s, str(report)
 
 
-SPREAD_S = 1_000 / (LOAD * 20)
+SPREAD_S = advise(1_000, 20, 20)[1].spread_ms / 1000
 
 
 @pytest.mark.parametrize(

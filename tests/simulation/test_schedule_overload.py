@@ -17,7 +17,7 @@ from softstate.client.machine.backoff import Advice
 from softstate.client.machine.reach import Reach
 from softstate.server import ServerConfig
 from softstate.session import ServiceRate
-from softstate.session.load_advice import LOAD
+from softstate.session.load_advice import LOAD, advise
 from softstate.testing import Bounds, World, run_world
 from softstate.testing.network.capacity import Capacity
 from softstate.testing.simulation.checked_run import run_checked
@@ -27,7 +27,7 @@ COUNT = 300
 TTL_MS = 15_000
 TIMEOUT_MS = 2_000
 LOOK_S = 0.25
-KNOCKS_MAX = {2.0: 2.0, 10.0: 4.5}
+KNOCKS_MAX = {2.0: 2.3, 10.0: 4.5}
 """Dials and polls a client, by the time for which the node was away: a probe for each spread, then poll and dial."""
 
 
@@ -110,8 +110,8 @@ def test_a_herd_comes_back_as_fast_as_the_node_can_serve_it(down_s: float) -> No
     _, oracle = run_checked(61, scenario, bounds=bounds, **options(60))
     [recovery] = found
     assert oracle.clients.converged_s <= oracle.bounds.converge_s
-    spread_s = COUNT / (LOAD * 60)
-    assert recovery.all_live_s <= 1.1 * spread_s, recovery
+    _, advised = advise(COUNT, 60, 60, timeout_ms=TIMEOUT_MS)
+    assert recovery.all_live_s <= 1.1 * advised.spread_ms / 1000, recovery
     assert recovery.stall_s <= 1.0, recovery
     assert recovery.wasted_s <= 0.1 * recovery.busy_s, recovery
     assert recovery.knocks <= KNOCKS_MAX[down_s] * COUNT, recovery
@@ -133,11 +133,11 @@ def test_without_a_place_in_the_spread_the_herd_knocks_too_often(monkeypatch: py
     found: list[Recovery] = []
 
     async def scenario(world: World) -> None:
-        found.append(await crash(world, able(60), down_s=2.0, patience_s=8.0))
+        found.append(await crash(world, able(60), down_s=2.0, patience_s=20.0))
 
     run_world(61, scenario, **options(60))
     [recovery] = found
-    assert recovery.knocks > 1.2 * KNOCKS_MAX[2.0] * COUNT, recovery
+    assert recovery.knocks > 1.1 * KNOCKS_MAX[2.0] * COUNT, recovery
     assert recovery.accept_queue_max > 0.15 * COUNT, recovery  # 3 with a place
 
 
