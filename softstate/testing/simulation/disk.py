@@ -285,6 +285,7 @@ class SimStore(MemoryStore):
         """
         if self._replaced != self._sim.replaced:
             self._image().open(lineage_nonce(self._sim.random))
+            self._sim.ring()  # the change may be refused, and the row stands alone
             self._replaced = self._sim.replaced
 
     async def _half(self, name: str) -> None:

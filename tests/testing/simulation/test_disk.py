@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from softstate.errors import StoreRewound
 from softstate.model import Durability
@@ -50,3 +52,24 @@ async def test_one_that_has_seen_what_was_lost_changes_nothing() -> None:
     rows = len(disk.image.rows)
     await store.publish([Write("b", b"\x02")])
     assert len(disk.image.rows) == rows, "the opening has begun one"
+
+
+async def test_a_row_without_a_change_wakes_who_waits(nursery: trio.Nursery) -> None:
+    """A node that was not woken took its feed for late, and vouched for nothing until the next commit."""
+    disk = SimDisk(Random(1), lambda _event: None, Durability.DURABLE)
+    store = store_on(disk)
+    await store.publish([Write("a", b"\x01")])
+    disk.restore(disk.image.copy())
+    woken = trio.Event()
+
+    async def wait(after: int) -> None:
+        await store.wait(after)
+        woken.set()
+
+    head = (await store.head()).revision
+    nursery.start_soon(wait, head)
+    await wait_all_tasks_blocked()
+    refused = await store.publish([Write("a", b"\x02", expect=head + 1)])
+    assert (refused.records, refused.position.revision) == ([], head + 1)
+    await wait_all_tasks_blocked()
+    assert woken.is_set()
