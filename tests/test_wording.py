@@ -92,7 +92,7 @@ def test_sentences_begin_with_their_subject_in_common_words(folder: str) -> None
 
 def test_pages_and_scripts_use_common_words() -> None:
     assert len(PAGES) > 50
-    quoted = re.compile(r"`[^`\n]*`|\*[a-z]+\*")  # options such as `--for ever`, and the words that a rule is about
+    quoted = re.compile(r"`[^`\n]*`|\*[a-z]+\*")  # code, and the words that a rule is about
     found = {path: WORDS.findall(quoted.sub("", path.read_text("utf-8"))) for path in [ROOT / "README.md", *PAGES]}
     assert {str(path.relative_to(ROOT)): words for path, words in found.items() if words} == {}
 

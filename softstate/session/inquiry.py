@@ -1,4 +1,4 @@
-"""Requests about which the callout has to be asked first (P-AUTH-12, P-AUTH-15), and who got no answer."""
+"""Requests that wait for the callout (P-AUTH-12, P-AUTH-15), and those that it leaves without an answer."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ MEMORY_BYTES_MIN = 4 * 1024**3
 def put_in_memory(memory: Path = MEMORY, *, bytes_min: int = MEMORY_BYTES_MIN) -> None:
     """Have this process and those that it starts make temporary folders in memory.
 
-    Does nothing if somebody chose a folder (`TMPDIR`), or memory has less room, or lets no program run from it.
+    Does nothing if the variable TMPDIR names a folder, if memory has less room, or if no program may run from it.
     """
     if "TMPDIR" in os.environ or not os.access(memory, os.W_OK):
         return
